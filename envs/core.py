@@ -1,0 +1,438 @@
+"""AgentEnv: the Gymnasium environment every domain derives from.
+
+The base owns what is the same everywhere: resetting to a task or to any turn of a recorded trajectory, replay and
+its comparison with the recording, kept snapshots, forking, the episode's messages. A domain writes ``tasks``,
+``start``, ``respond``, ``save``, ``load``, ``diff``, ``score`` and, where it holds resources, ``stop``.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import gymnasium as gym
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pivotgym.envs.actions import parse_action
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.restore import ObservationCheck, RestoreReport, check_observations, restore
+from pivotgym.envs.snapshots import Lease, SnapshotStore, State
+from pivotgym.envs.spaces import ChatSpace
+from pivotgym.envs.trajectory import JsonObject, Message, Task, Trajectory, canonical_json
+from pivotgym.envs.verdict import Verdict
+
+SHARED_SNAPSHOTS = SnapshotStore()
+"""The store environments of this process share unless they are given their own."""
+
+
+class EnvConfig(BaseModel):
+    """Options every environment takes, as keyword arguments of ``gym.make``.
+
+    Attributes:
+        max_turns: the episode is truncated after so many actions of the policy.
+        max_observation_bytes: observations above this are cut in the middle, head and tail kept.
+        verifier: judge every step after a restore by this verifier spec (see :func:`pivotgym.verifiers.make`) and
+            end the episode there: a one-turn environment. ``default`` takes the domain's own.
+        snapshots: where states are kept; environments of one process share one store by default.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    max_turns: int = 30
+    max_observation_bytes: int = 1 << 20
+    verifier: str | None = None
+    snapshots: SnapshotStore | None = None
+
+
+class ResetOptions(BaseModel):
+    """What ``reset(options=...)`` understands: a task, or a trajectory and a turn of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: Task | str | None = None
+    trajectory: Trajectory | None = None
+    turn: int = 0
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How an episode begins: the first messages and the tools on offer (OpenAI tool schemas)."""
+
+    messages: list[Message]
+    tools: list[JsonObject] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What an action brought: the messages that answer it, and whether (and why) the episode is over."""
+
+    messages: list[Message]
+    done: bool = False
+    termination: str | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an action changed (canonical JSON values, comparable with ``==``) and what it showed."""
+
+    changes: list[JsonObject]
+    observation: list[Message]
+    done: bool = False
+
+
+@dataclass
+class Pivot:
+    """Where a restored environment stands: turn ``turn`` of ``trajectory``. Only verifiers look at it."""
+
+    trajectory: Trajectory
+    turn: int
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def demonstration(self) -> Message:
+        """The recorded action."""
+        return self.trajectory.action(self.turn)
+
+    @property
+    def answer(self) -> list[Message]:
+        """What the recording got back for it."""
+        return self.trajectory.answer(self.turn)
+
+
+@dataclass
+class Episode:
+    """Everything of a running episode that is not the domain's state."""
+
+    task: Task
+    tools: list[JsonObject]
+    messages: list[Message]
+    turn: int = 0
+    done: bool = False
+    termination: str | None = None
+    pivot: Pivot | None = None
+    report: RestoreReport | None = None
+
+
+class AgentEnv(gym.Env[str, Any], ABC):
+    """Base class of all environments.
+
+    Observations are JSON lists of the chat messages that are new to the agent (:class:`ChatSpace`); the whole
+    conversation is in :attr:`messages`. Actions are raw assistant text, chat dicts or :class:`Message` objects.
+    The reward of a step is 0 until the episode ends, then the domain's goal score; with ``verifier`` set it is the
+    verdict on the single action.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
+    Config: ClassVar[type[EnvConfig]] = EnvConfig
+    default_verifier: ClassVar[str] = "effects"
+
+    def __init__(self, config: EnvConfig | None = None, *, render_mode: str | None = None, **options: Any) -> None:
+        if config is None:
+            try:
+                config = self.Config(**options)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise BadInput(first["msg"], field=".".join(map(str, first["loc"]))) from error
+        self.config = config
+        self.render_mode = render_mode
+        self.observation_space = ChatSpace(config.max_observation_bytes)
+        self.action_space = ChatSpace(config.max_observation_bytes)
+        self.snapshots = SHARED_SNAPSHOTS if config.snapshots is None else config.snapshots
+        self._episode: Episode | None = None
+        self._lease: Lease | None = None
+
+    # What a domain writes ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tasks(self) -> Sequence[Task]:
+        """The tasks a reset without options draws from."""
+
+    @abstractmethod
+    def start(self, task: Task) -> Opening:
+        """Builds the initial state of ``task``. Raises :class:`NotRestorable` where it cannot be built."""
+
+    @abstractmethod
+    def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
+        """Executes ``action``.
+
+        Args:
+            action: the assistant message.
+            recorded: given while replaying: what the recording got back. What outside parties say (a user) is taken
+                from here instead of asking them; what the environment itself computes is computed. An empty
+                sequence means: execute, but ask nobody.
+        """
+
+    @abstractmethod
+    def save(self) -> State | None:
+        """The current state, independent of what happens next; None where it can only be rebuilt by replay."""
+
+    @abstractmethod
+    def load(self, state: State) -> None:
+        """Goes to a saved state of the episode's task; works on a fresh instance and many times on one state."""
+
+    @abstractmethod
+    def diff(self, before: State, after: State) -> list[JsonObject]:
+        """What differs between two states of one task, in canonical order; empty when nothing does."""
+
+    @abstractmethod
+    def score(self) -> Verdict:
+        """Judges the episode so far by the task's own goal."""
+
+    def stop(self) -> None:
+        """Frees what the domain holds (processes, connections, files). May be called more than once."""
+
+    def normalise(self, text: str) -> str:
+        """Removes from an observation what may differ between two runs (times, process ids …)."""
+        return text
+
+    def parse_action(self, text: str) -> tuple[Message, str | None]:
+        """Raw assistant text to a message, and why it is malformed or None. Default: Hermes tool calls."""
+        return parse_action(text)
+
+    def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
+        """A short kind for a known cause of a divergence (``injected_error`` …), or None when unknown."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """Distinguishes kept states of differently configured environments."""
+        return type(self).__qualname__
+
+    # The episode ----------------------------------------------------------------------------------------------
+
+    @property
+    def episode(self) -> Episode:
+        """The running episode. Raises :class:`gymnasium.error.ResetNeeded` before the first reset."""
+        if self._episode is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return self._episode
+
+    @property
+    def task(self) -> Task:
+        """The episode's task."""
+        return self.episode.task
+
+    @property
+    def tools(self) -> list[JsonObject]:
+        """The tools on offer, as OpenAI tool schemas."""
+        return self.episode.tools
+
+    @property
+    def messages(self) -> list[Message]:
+        """All messages so far, the simulated user's own tool calls included."""
+        return self.episode.messages
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The messages the agent sees."""
+        return [message for message in self.messages if message.visible_to_agent]
+
+    @property
+    def pivot(self) -> Pivot | None:
+        """Where in a recording this environment stands; None after a step or a plain reset."""
+        return self.episode.pivot
+
+    # Gymnasium ------------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, JsonObject]:
+        """Starts an episode.
+
+        Args:
+            seed: seeds the choice of the task.
+            options: see :class:`ResetOptions`: ``task`` (a Task or a task id), or ``trajectory`` (a Trajectory or its
+                dict), ``turn`` and ``strict``.
+
+        Returns:
+            The conversation so far as observation; in ``info``: ``task``, ``turn``, and after a restore ``restore``
+            (a :class:`RestoreReport`).
+
+        Raises:
+            NotRestorable: the state cannot be rebuilt.
+            RestoreDiverged: ``strict`` and an observation differed.
+            BadInput: unusable options.
+        """
+        super().reset(seed=seed)
+        try:
+            request = ResetOptions.model_validate(options or {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(first["msg"], field="options." + ".".join(map(str, first["loc"]))) from error
+        self._release()
+        if request.trajectory is not None:
+            report = restore(self, request.trajectory, request.turn, strict=request.strict)
+            return self._observe(self.conversation), {"task": self.task.id, "turn": self.episode.turn, "restore": report}
+        task = self._choose(request.task)
+        self._begin(task)
+        return self._observe(self.conversation), {"task": task.id, "turn": 0}
+
+    def step(self, action: str | JsonObject | Message) -> tuple[str, float, bool, bool, JsonObject]:
+        """Executes one action of the policy.
+
+        Returns:
+            observation, reward, terminated, truncated, info. ``info`` has ``malformed`` where the text was no
+            well-formed action, ``verdict`` where one was given, ``termination`` when the episode ended.
+        """
+        episode = self.episode
+        if episode.done:
+            raise gym.error.ResetNeeded("the episode is over: call reset()")
+        message, malformed = self.read_action(action)
+        info: JsonObject = {"task": episode.task.id}
+        if malformed is not None:
+            info["malformed"] = malformed
+        if self.config.verifier is not None and episode.pivot is not None:
+            return self._judge_turn(message, malformed, info)
+        response = self.advance(message)
+        episode.done = response.done
+        truncated = not response.done and episode.turn >= self.config.max_turns
+        reward = 0.0
+        if response.done or truncated:
+            verdict = self.score()
+            episode.done, episode.termination = True, response.termination or "max_turns"
+            info["verdict"], info["termination"] = verdict.model_dump(), episode.termination
+            reward = verdict.reward
+        info["turn"] = episode.turn
+        visible = [message for message in response.messages if message.visible_to_agent]
+        return self._observe(visible), reward, response.done, truncated, info
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The conversation as text (render mode ``ansi``)."""
+        if self.render_mode != "ansi":
+            return None
+        lines = []
+        for message in self.messages:
+            calls = "".join(f" {call.name}({canonical_json(call.arguments)})" for call in message.tool_calls)
+            lines.append(f"[{message.role}] {message.text}{calls}")
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        """Frees everything the environment holds."""
+        self._release()
+        self._episode = None
+
+    # Forks and effects ----------------------------------------------------------------------------------------
+
+    def fork(self) -> Self:
+        """An environment in the same state, independent from here on. The caller closes it."""
+        episode = self.episode
+        child = type(self)(self.config, render_mode=self.render_mode)
+        child._episode = Episode(
+            episode.task,
+            episode.tools,
+            list(episode.messages),
+            episode.turn,
+            episode.done,
+            episode.termination,
+            episode.pivot,
+            episode.report,
+        )
+        state = self.save()
+        if state is not None:
+            child._lease = self._lease.again() if self._lease is not None else None
+            child.load(state)
+        else:
+            child._replay_history()
+        return child
+
+    def effect(self, action: Message) -> Effect:
+        """What ``action`` would change and show, found by executing it in a fork. Nobody outside is asked."""
+        before = self.save()
+        child = self.fork()
+        try:
+            response = child.respond(action, recorded=())
+            after = child.save()
+            changes = self.diff(before, after) if before is not None and after is not None else []
+            return Effect(changes, response.messages, response.done)
+        finally:
+            child.close()
+
+    def advance(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
+        """Executes ``action`` and appends it and its answer to the episode. Below ``step``: no reward, no parsing."""
+        response = self.respond(action, recorded)
+        episode = self.episode
+        episode.messages += [action, *response.messages]
+        episode.turn += 1
+        episode.pivot = None
+        return response
+
+    def read_action(self, action: str | JsonObject | Message) -> tuple[Message, str | None]:
+        """An action in any accepted form to a message, and why it is malformed or None."""
+        if isinstance(action, Message):
+            return action, None
+        if isinstance(action, str):
+            return self.parse_action(action)
+        try:
+            return Message.model_validate({"role": "assistant", **action}), None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(first["msg"], field="action." + ".".join(map(str, first["loc"]))) from error
+
+    def check_answer(
+        self, action: Message, replayed: Sequence[Message], recorded: Sequence[Message], first_index: int = 0
+    ) -> list[ObservationCheck]:
+        """Compares replayed with recorded observations. Default: tool messages, paired by position."""
+        return check_observations(self, action, replayed, recorded, first_index)
+
+    # Inner parts ----------------------------------------------------------------------------------------------
+
+    def _begin(self, task: Task, messages: list[Message] | None = None, tools: list[JsonObject] | None = None) -> None:
+        # The task must be known to start() and load(), the messages only come from start().
+        self._episode = Episode(task, tools or [], list(messages or []))
+        opening = self.start(task)
+        if messages is None:
+            self._episode.messages = list(opening.messages)
+        if not tools:
+            self._episode.tools = opening.tools
+
+    def _choose(self, wanted: Task | str | None) -> Task:
+        if isinstance(wanted, Task):
+            return wanted
+        tasks = self.tasks()
+        if wanted is None:
+            return tasks[int(self.np_random.integers(len(tasks)))]
+        for task in tasks:
+            if task.id == wanted:
+                return task
+        raise BadInput(f"no task {wanted!r} in {self.fingerprint}", field="options.task")
+
+    def _judge_turn(
+        self, message: Message, malformed: str | None, info: JsonObject
+    ) -> tuple[str, float, bool, bool, JsonObject]:
+        from pivotgym.verifiers import make, verify_completion
+
+        spec = self.config.verifier if self.config.verifier != "default" else self.default_verifier
+        verdict = verify_completion(make(spec or self.default_verifier), self, message, malformed)
+        episode = self.episode
+        episode.done, episode.termination = True, "judged"
+        info["verdict"], info["termination"], info["turn"] = verdict.model_dump(), "judged", episode.turn
+        return self._observe([]), verdict.reward, True, False, info
+
+    def _replay_history(self) -> None:
+        episode = self.episode
+        self.start(episode.task)
+        starts = [index for index, message in enumerate(episode.messages) if message.role == "assistant"]
+        for index, end in zip(starts, [*starts[1:], len(episode.messages)], strict=True):
+            self.respond(episode.messages[index], recorded=episode.messages[index + 1 : end])
+
+    def _release(self) -> None:
+        if self._episode is not None:
+            self.stop()
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def _observe(self, messages: Sequence[Message]) -> str:
+        return fit(json.dumps([message.chat() for message in messages], ensure_ascii=False), self.config)
+
+
+def fit(text: str, config: EnvConfig) -> str:
+    """Cuts the middle out of a text that exceeds the observation limit; head and tail stay."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= config.max_observation_bytes:
+        return text
+    mark = f" …[{len(data) - config.max_observation_bytes} bytes cut]… "
+    half = max((config.max_observation_bytes - len(mark.encode()) - 16) // 2, 0)
+    return data[:half].decode("utf-8", "ignore") + mark + (data[-half:].decode("utf-8", "ignore") if half else "")

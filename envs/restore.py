@@ -1,0 +1,208 @@
+"""Restoring any turn of a recorded trajectory, and proof of how faithful the result is.
+
+The nearest kept snapshot on the way is loaded, the rest is replayed, every replayed observation is compared with the
+recorded one, and the states passed on the way are kept for the next time. States are keyed by everything that led
+to them (environment, task, messages), so trajectories with a common prefix share them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, Field
+
+from pivotgym.envs.errors import NotRestorable, RestoreDiverged
+from pivotgym.envs.trajectory import Message, Task, Trajectory, canonical_json, digest
+
+if TYPE_CHECKING:
+    from pivotgym.envs.core import AgentEnv
+
+Status = Literal["exact", "normalised", "diverged"]
+
+
+class ObservationCheck(BaseModel):
+    """One replayed observation against the recorded one.
+
+    Attributes:
+        turn: the turn whose action brought it.
+        message: index of the recorded message in the trajectory.
+        status: ``exact``, ``normalised`` (equal after the domain's normaliser) or ``diverged``.
+        kind: for a divergence its known cause, else ``different``, ``missing`` or ``unexpected``.
+        diff: for a divergence a readable diff, at most 2,000 characters.
+    """
+
+    turn: int
+    message: int
+    status: Status
+    kind: str | None = None
+    diff: str | None = None
+
+
+class RestoreReport(BaseModel):
+    """How a turn was restored and how faithful the result is.
+
+    Attributes:
+        replayed: actions executed now; the other ``turn - replayed`` came with a kept snapshot.
+        checks: one per observation on the way, those from before the snapshot included.
+        seconds: wall-clock time of this restore.
+    """
+
+    trajectory: str
+    turn: int
+    replayed: int
+    checks: list[ObservationCheck] = Field(default_factory=list)
+    seconds: float = 0.0
+    note: str | None = None
+
+    @property
+    def diverged(self) -> list[ObservationCheck]:
+        """The observations that differ from the recording."""
+        return [check for check in self.checks if check.status == "diverged"]
+
+    @property
+    def faithful(self) -> bool:
+        """Whether no observation differs."""
+        return not self.diverged
+
+    @property
+    def fidelity(self) -> float:
+        """Share of observations that match; 1.0 where there are none."""
+        return 1.0 - len(self.diverged) / len(self.checks) if self.checks else 1.0
+
+
+def prefix_keys(env: AgentEnv, trajectory: Trajectory, task: Task) -> list[str]:
+    """A key for the state before each turn: equal keys mean the same environment, task and messages so far.
+
+    Tool-call ids and what ``source`` holds do not enter: they do not touch the state.
+    """
+    key = digest(env.fingerprint + task.key)
+    keys = []
+    for message in trajectory.messages:
+        if message.role == "assistant":
+            keys.append(key)
+        calls = [(call.name, call.arguments) for call in message.tool_calls]
+        key = digest(canonical_json([key, message.role, message.content, calls, message.requestor]))
+    return keys
+
+
+def restore(env: AgentEnv, trajectory: Trajectory, turn: int, *, strict: bool = False) -> RestoreReport:
+    """Puts ``env`` into the state before turn ``turn``.
+
+    Raises:
+        NotRestorable: no task, no assistant message, no such turn, or the domain cannot build the task.
+        RestoreDiverged: ``strict`` and an observation differs; the environment then has no episode.
+    """
+    from pivotgym.envs.core import Pivot
+
+    began = time.perf_counter()
+    task = _task_of(trajectory)
+    turns = trajectory.turns
+    if not 0 <= turn < len(turns):
+        raise NotRestorable("no_such_turn", f"trajectory {trajectory.id} has {len(turns)} turns, asked for {turn}")
+    keys = prefix_keys(env, trajectory, task)
+    checks: list[ObservationCheck] = []
+    done = _load_nearest(env, trajectory, task, keys, turn, checks)
+    for now in range(done, turn):
+        action, recorded = trajectory.action(now), trajectory.answer(now)
+        response = env.respond(action, recorded)
+        found = env.check_answer(action, response.messages, recorded, turns[now] + 1)
+        checks += [check.model_copy(update={"turn": now}) for check in found]
+        if strict and any(check.status == "diverged" for check in found):
+            worst = next(check for check in found if check.status == "diverged")
+            env.close()
+            raise RestoreDiverged(f"trajectory {trajectory.id} turn {now}, message {worst.message}: {worst.diff}")
+        _keep(env, keys[now + 1], checks)
+    episode = env.episode
+    episode.messages = trajectory.prefix(turn)
+    episode.turn = turn
+    episode.pivot = Pivot(trajectory, turn)
+    episode.report = RestoreReport(
+        trajectory=trajectory.id,
+        turn=turn,
+        replayed=turn - done,
+        checks=checks,
+        seconds=time.perf_counter() - began,
+    )
+    if strict and not episode.report.faithful:
+        worst = episode.report.diverged[0]
+        env.close()
+        raise RestoreDiverged(f"trajectory {trajectory.id} turn {worst.turn}, message {worst.message}: {worst.diff}")
+    return episode.report
+
+
+def check_observations(
+    env: AgentEnv, action: Message, replayed: Sequence[Message], recorded: Sequence[Message], first_index: int = 0
+) -> list[ObservationCheck]:
+    """Pairs the tool messages of both sides by position and compares their texts."""
+    ours = [message for message in replayed if message.role == "tool"]
+    theirs = [(first_index + offset, message) for offset, message in enumerate(recorded) if message.role == "tool"]
+    checks = []
+    for position in range(max(len(ours), len(theirs))):
+        got = ours[position] if position < len(ours) else None
+        index, want = theirs[position] if position < len(theirs) else (first_index + len(recorded), None)
+        checks.append(_compare(env, action, got, want, index))
+    return checks
+
+
+def _compare(
+    env: AgentEnv, action: Message, got: Message | None, want: Message | None, index: int
+) -> ObservationCheck:
+    if got is not None and want is not None:
+        if got.text == want.text:
+            return ObservationCheck(turn=0, message=index, status="exact")
+        if env.normalise(got.text) == env.normalise(want.text):
+            return ObservationCheck(turn=0, message=index, status="normalised")
+    plain = "different" if got and want else "missing" if want else "unexpected"
+    kind = env.explain(action, got, want) or plain
+    return ObservationCheck(turn=0, message=index, status="diverged", kind=kind, diff=_diff(want, got))
+
+
+def _diff(want: Message | None, got: Message | None) -> str:
+    recorded = want.text.splitlines() if want else ["(nothing)"]
+    replayed = got.text.splitlines() if got else ["(nothing)"]
+    lines = difflib.unified_diff(recorded, replayed, "recorded", "replayed", lineterm="", n=1)
+    return "\n".join(line[:500] for line in lines)[:2000]
+
+
+def _task_of(trajectory: Trajectory) -> Task:
+    if not trajectory.messages:
+        raise NotRestorable("no_messages", f"trajectory {trajectory.id} has no messages")
+    if not trajectory.turns:
+        raise NotRestorable("no_turns", f"trajectory {trajectory.id} has no assistant message")
+    if trajectory.task is None:
+        raise NotRestorable("no_environment", f"trajectory {trajectory.id} names no task")
+    return trajectory.task
+
+
+def _load_nearest(
+    env: AgentEnv, trajectory: Trajectory, task: Task, keys: list[str], turn: int, checks: list[ObservationCheck]
+) -> int:
+    """Loads the latest kept state at or before ``turn`` or starts afresh; returns the turn it stands before."""
+    from pivotgym.envs.core import Episode
+
+    for candidate in range(turn, -1, -1):
+        if keys[candidate] not in env.snapshots:
+            continue
+        lease = env.snapshots.acquire(keys[candidate])
+        if lease is None:  # evicted by another thread since
+            continue
+        kept_checks, tools = lease.note
+        env._episode = Episode(task, trajectory.tools or tools, [])
+        env._lease = lease
+        env.load(lease.state)
+        checks += kept_checks
+        return candidate
+    env._begin(task, messages=trajectory.prefix(0), tools=trajectory.tools)
+    _keep(env, keys[0], checks)
+    return 0
+
+
+def _keep(env: AgentEnv, key: str, checks: list[ObservationCheck]) -> None:
+    if key in env.snapshots:
+        return
+    state = env.save()
+    if state is not None:
+        env.snapshots.put(key, state, (tuple(checks), env.episode.tools))

@@ -1,0 +1,76 @@
+"""The observation and action space: chat messages as text of bounded size."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
+
+_HEADER = 8  # bytes of the length in front of each text in shared memory
+_WORDS = ("list", "show", "yes", "no", "please", "thanks", "help", "order", "ticket", "status", "cancel", "1", "42")
+
+
+class ChatSpace(spaces.Space[str]):
+    """Any text of at most ``max_bytes`` bytes of UTF-8.
+
+    Observations are JSON lists of chat messages; actions are raw assistant text. ``sample`` draws a few plain words:
+    a valid, if pointless, thing to say.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 20, seed: int | np.random.Generator | None = None) -> None:
+        self.max_bytes = max_bytes
+        super().__init__(shape=None, dtype=None, seed=seed)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """Text does not flatten to an array."""
+        return False
+
+    def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
+        """One to six plain words; masks are not supported and ignored."""
+        count = int(self.np_random.integers(1, 7))
+        return " ".join(str(word) for word in self.np_random.choice(_WORDS, size=count))
+
+    def contains(self, x: Any) -> bool:
+        """Whether ``x`` is a text within the size limit."""
+        return isinstance(x, str) and len(x.encode("utf-8", "surrogatepass")) <= self.max_bytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ChatSpace) and other.max_bytes == self.max_bytes
+
+    def __hash__(self) -> int:
+        return hash((ChatSpace, self.max_bytes))
+
+    def __repr__(self) -> str:
+        return f"ChatSpace({self.max_bytes})"
+
+
+# Gymnasium's asynchronous vector environments move observations through shared memory; these three make custom
+# text fit: a length, then UTF-8, one slot of fixed size per environment.
+@create_shared_memory.register(ChatSpace)
+def _create(space: ChatSpace, n: int = 1, ctx: Any = multiprocessing) -> Any:
+    return ctx.Array(ctypes.c_ubyte, n * (space.max_bytes + _HEADER))
+
+
+@write_to_shared_memory.register(ChatSpace)
+def _write(space: ChatSpace, index: int, value: str, shared_memory: Any) -> None:
+    data = value.encode("utf-8", "surrogatepass")
+    start = index * (space.max_bytes + _HEADER)
+    buffer = memoryview(shared_memory.get_obj()).cast("B")
+    buffer[start : start + _HEADER] = len(data).to_bytes(_HEADER, "little")
+    buffer[start + _HEADER : start + _HEADER + len(data)] = data
+
+
+@read_from_shared_memory.register(ChatSpace)
+def _read(space: ChatSpace, shared_memory: Any, n: int = 1) -> tuple[str, ...]:
+    buffer = memoryview(shared_memory.get_obj()).cast("B")
+    texts = []
+    for index in range(n):
+        start = index * (space.max_bytes + _HEADER)
+        length = int.from_bytes(buffer[start : start + _HEADER], "little")
+        texts.append(bytes(buffer[start + _HEADER : start + _HEADER + length]).decode("utf-8", "surrogatepass"))
+    return tuple(texts)
