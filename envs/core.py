@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
@@ -114,6 +114,7 @@ class Episode:
     done: bool = False
     termination: str | None = None
     pivot: Pivot | None = None
+    recording: Trajectory | None = None
     report: RestoreReport | None = None
 
 
@@ -319,16 +320,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
         """An environment in the same state, independent from here on. The caller closes it."""
         episode = self.episode
         child = type(self)(self.config, render_mode=self.render_mode)
-        child._episode = Episode(
-            episode.task,
-            episode.tools,
-            list(episode.messages),
-            episode.turn,
-            episode.done,
-            episode.termination,
-            episode.pivot,
-            episode.report,
-        )
+        child._episode = replace(episode, messages=list(episode.messages))
         state = self.save()
         if state is not None:
             child._lease = self._lease.again() if self._lease is not None else None

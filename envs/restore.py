@@ -119,6 +119,7 @@ def restore(env: AgentEnv, trajectory: Trajectory, turn: int, *, strict: bool = 
     episode.messages = trajectory.prefix(turn)
     episode.turn = turn
     episode.pivot = Pivot(trajectory, turn)
+    episode.recording = trajectory
     episode.report = RestoreReport(
         trajectory=trajectory.id,
         turn=turn,

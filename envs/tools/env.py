@@ -179,8 +179,7 @@ class ToolsEnv(AgentEnv):
             if not self.config.user_endpoint or not self.config.user_model:
                 raise NotRestorable("no_user", "user='llm' needs user_endpoint and user_model")
             return LLMUser(self.config.user_endpoint, self.config.user_model)
-        pivot = self.pivot
-        recording = self.config.recording or (pivot.trajectory if pivot is not None else None)
+        recording = self.config.recording or self.episode.recording
         if self.config.user == "recorded" and recording is not None:
             return RecordedUser(recording)
         return self.domain.user(self.task)
