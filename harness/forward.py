@@ -1,0 +1,423 @@
+"""Exact log-probabilities of action tokens, each shared prefix computed once.
+
+The completions of one pivot share its prompt, the pivots of one domain share its policy text and tool schemas, and
+completions of a sharp policy share their first tokens. :func:`tree_logprobs` lays such sequences out as one prefix
+tree: every distinct prefix is one position of a single packed row, and a position attends to its ancestors only. One
+ordinary forward pass over that row gives each sequence the values it has on its own, and autograd through it gives
+the exact gradient, because a shared position's gradient is the sum over the sequences through it. No key-value cache
+is involved, so gradient checkpointing works as usual. (The idea of a tree-shaped attention mask: Miao et al. 2024,
+SpecInfer, arXiv:2305.09781; there for decoding.)
+
+The language-model head runs only on positions that predict an action token: with a small model and a vocabulary of
+49 thousand it would otherwise cost as much as a third of the network.
+
+Shapes: ``U`` positions of the tree, ``E`` distinct action tokens (edges), ``A`` action tokens of one sequence, ``G``
+completions of one prompt, ``N`` completions in all, ``T`` tokens of the longest completion, ``D`` hidden size, ``V``
+vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import torch
+from pivotgym.envs.errors import BadInput
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+HEAD_BYTES = 256 * 2**20
+"""Logits (float32) held at a time, in bytes; above that the head runs in chunks and recomputes them for backward."""
+
+
+class Logprobs(NamedTuple):
+    """Log-probabilities of padded completions.
+
+    Attributes:
+        logprobs_NT: natural logarithms, float32, 0 on padding.
+        mask_NT: bool, true on action tokens.
+        entropy_NT: entropy in nats of the distribution each token was drawn from, without gradient; or ``None``.
+    """
+
+    logprobs_NT: Tensor
+    mask_NT: Tensor
+    entropy_NT: Tensor | None
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Sequences packed as the preorder of their prefix tree.
+
+    Attributes:
+        token_ids: token of each position.
+        depths: its place in its sequences, from 0: the position id.
+        last: the last position of its subtree. ``j`` is an ancestor of ``i`` exactly when ``j <= i <= last[j]``.
+        paths: for each sequence, in the order given, its positions.
+    """
+
+    token_ids: list[int]
+    depths: list[int]
+    last: list[int]
+    paths: list[list[int]]
+
+    @classmethod
+    def build(cls, sequences: Sequence[Sequence[int]]) -> PrefixTree:
+        """Pack sequences; equal prefixes become one.
+
+        Lexicographic order makes each sequence leave the tree at its common prefix with the one before it, so one
+        pass with a stack suffices.
+        """
+        token_ids: list[int] = []
+        depths: list[int] = []
+        last: list[int] = []
+        paths: list[list[int]] = [[] for _ in sequences]
+        path: list[int] = []
+        for number in sorted(range(len(sequences)), key=lambda n: tuple(sequences[n])):
+            sequence = sequences[number]
+            shared = 0
+            while shared < min(len(path), len(sequence)) and token_ids[path[shared]] == sequence[shared]:
+                shared += 1
+            for position in path[shared:]:
+                last[position] = len(token_ids) - 1  # its subtree ends before the new branch
+            start = len(token_ids)
+            token_ids.extend(sequence[shared:])
+            depths.extend(range(shared, len(sequence)))
+            last.extend([-1] * (len(sequence) - shared))
+            path = path[:shared] + list(range(start, len(token_ids)))
+            paths[number] = path
+        for position in path:
+            last[position] = len(token_ids) - 1
+        return cls(token_ids, depths, last, paths)
+
+    def attention_mask(self, device: torch.device) -> Tensor:
+        """Bool ``(1, 1, U, U)``: true where the row's position attends to the column's."""
+        at_U = torch.arange(len(self.token_ids), device=device)
+        last_U = torch.tensor(self.last, device=device)
+        return ((at_U[:, None] >= at_U[None, :]) & (at_U[:, None] <= last_U[None, :]))[None, None]
+
+
+def _causal_lm(model: nn.Module) -> Any:
+    """The transformers model inside ``model``, with adapters where peft put them."""
+    get_base_model = getattr(model, "get_base_model", None)
+    if get_base_model is None:
+        return model
+    if getattr(model.active_peft_config, "is_prompt_learning", False):
+        raise BadInput("prompt-learning adapters are not supported, use LoRA or full weights", field="model")
+    return get_base_model()
+
+
+def _decoder(lm: Any) -> nn.Module:
+    """Everything below the language-model head."""
+    decoder = lm.get_decoder() if hasattr(lm, "get_decoder") else None
+    if decoder is None or decoder is lm:
+        decoder = getattr(lm, lm.base_model_prefix)
+    return cast(nn.Module, decoder)
+
+
+def _window(config: Any) -> int | None:
+    """Length of the model's attention window in tokens; ``None`` when every layer sees everything."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return None
+    if getattr(config, "use_sliding_window", True) is False:
+        return None
+    return cast("int | None", getattr(config, "sliding_window", None))
+
+
+def _hidden(lm: Any, tree: PrefixTree) -> Tensor:
+    """Last hidden state of every position of the tree, ``(U, D)``."""
+    device = lm.get_input_embeddings().weight.device
+    mask: Tensor | None = None
+    if tree.depths != list(range(len(tree.depths))):  # a single chain is plain causal attention
+        mask = tree.attention_mask(device)
+        if lm.config._attn_implementation != "sdpa":  # eager attention adds its mask to the scores
+            dtype = lm.get_input_embeddings().weight.dtype
+            mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, torch.finfo(dtype).min)
+    output = _decoder(lm)(
+        input_ids=torch.tensor([tree.token_ids], device=device),
+        position_ids=torch.tensor([tree.depths], device=device),
+        attention_mask=mask,
+        use_cache=False,
+    )
+    return cast(Tensor, output.last_hidden_state[0])
+
+
+def _score(
+    head: nn.Module, hidden_ED: Tensor, targets_E: Tensor, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target, and the entropy of its distribution (empty unless asked for), ``(E,)`` each."""
+    logits_EV = head(hidden_ED).float()
+    if temperature != 1.0:
+        logits_EV = logits_EV / temperature
+    lse_E = torch.logsumexp(logits_EV, dim=-1)
+    logprobs_E = logits_EV.gather(-1, targets_E[:, None]).squeeze(-1) - lse_E
+    if not with_entropy:
+        return logprobs_E, lse_E.detach()[:0]
+    with torch.no_grad():
+        return logprobs_E, torch.special.entr((logits_EV - lse_E[:, None]).exp()).sum(-1)
+
+
+def _score_in_chunks(
+    head: nn.Module, hidden_ED: Tensor, targets_E: Tensor, temperature: float, with_entropy: bool, vocabulary: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`_score` with at most ``HEAD_BYTES`` of logits alive."""
+    rows = max(1, HEAD_BYTES // (4 * vocabulary))
+    if len(targets_E) <= rows:
+        return _score(head, hidden_ED, targets_E, temperature, with_entropy)
+    parts = [
+        checkpoint(_score, head, hidden, targets, temperature, with_entropy, use_reentrant=False)
+        for hidden, targets in zip(torch.split(hidden_ED, rows), torch.split(targets_E, rows), strict=True)
+    ]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _check(sequences: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]], temperature: float) -> None:
+    if not sequences:
+        raise BadInput("no sequence", field="sequences")
+    if not temperature > 0:
+        raise BadInput(f"{temperature} is not positive", field="temperature")
+    if len(sequences) != len(masks):
+        raise BadInput(f"{len(masks)} masks for {len(sequences)} sequences", field="masks")
+    for number, (sequence, mask) in enumerate(zip(sequences, masks, strict=True)):
+        if len(mask) != len(sequence):
+            raise BadInput(f"{len(mask)} entries for {len(sequence)} tokens", field=f"masks.{number}")
+        if not any(mask):
+            raise BadInput("no action token", field=f"masks.{number}")
+        if mask[0]:
+            raise BadInput("the first token has nothing before it to predict it from", field=f"masks.{number}.0")
+
+
+def tree_logprobs(
+    model: nn.Module,
+    sequences: Sequence[Sequence[int]],
+    masks: Sequence[Sequence[bool]],
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> Logprobs:
+    """Log-probabilities of the action tokens of sequences, every distinct prefix computed once.
+
+    The cost is that of one row of ``U`` tokens, ``U`` the number of distinct prefixes, with dense attention. Pack
+    sequences that share much of their length; unrelated ones are cheaper in separate calls, since attention between
+    them is computed and thrown away.
+
+    Args:
+        model: a transformers causal language model, plain or with peft adapters (LoRA). Check it once with
+            :func:`supports_shared_prompt`.
+        sequences: token ids of each sequence, from its first token; not padded.
+        masks: true on the action tokens, one entry a token.
+        temperature: the logits are divided by it.
+        with_entropy: also the entropy at each action token.
+
+    Returns:
+        :class:`Logprobs` with the action tokens of each sequence moved to the left: ``T`` is the largest number of
+        action tokens.
+
+    Raises:
+        BadInput: no sequence, a sequence without action token, a first token marked as action, a sequence longer than
+            the attention window of the model, a peft method other than weight adapters.
+    """
+    _check(sequences, masks, temperature)
+    lm = _causal_lm(model)
+    window = _window(lm.config)
+    longest = max(len(sequence) for sequence in sequences)
+    if window is not None and longest > window:
+        raise BadInput(f"{longest} tokens exceed the attention window of {window}", field="sequences")
+    tree = PrefixTree.build(sequences)
+    # Each distinct action token of the tree is scored once, from the hidden state of its parent.
+    edge_of: dict[int, int] = {}
+    parents: list[int] = []
+    edges: list[list[int]] = []
+    for path, mask in zip(tree.paths, masks, strict=True):
+        row: list[int] = []
+        for place in range(1, len(path)):
+            if mask[place]:
+                if path[place] not in edge_of:
+                    edge_of[path[place]] = len(parents)
+                    parents.append(path[place - 1])
+                row.append(edge_of[path[place]])
+        edges.append(row)
+
+    hidden_UD = _hidden(lm, tree)
+    device = hidden_UD.device
+    targets_E = torch.tensor([tree.token_ids[node] for node in edge_of], device=device)
+    scores_E, entropies_E = _score_in_chunks(
+        lm.get_output_embeddings(),
+        hidden_UD[torch.tensor(parents, device=device)],
+        targets_E,
+        temperature,
+        with_entropy,
+        lm.config.get_text_config().vocab_size,
+    )
+    length = max(len(row) for row in edges)
+    pad = len(parents)  # one entry past the end stands for padding
+    index_NT = torch.tensor([row + [pad] * (length - len(row)) for row in edges], device=device)
+    logprobs_NT = torch.cat([scores_E, scores_E.new_zeros(1)])[index_NT]
+    entropy_NT = torch.cat([entropies_E, entropies_E.new_zeros(1)])[index_NT] if with_entropy else None
+    return Logprobs(logprobs_NT, index_NT != pad, entropy_NT)
+
+
+def padded_logprobs(
+    model: nn.Module,
+    prompt_ids: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> Logprobs:
+    """The plain way: a right-padded batch with the prompt in each row, through the model's own ``forward``.
+
+    Works for any causal language model; the fallback and the yardstick of :func:`completion_logprobs`, whose
+    arguments and result it has.
+    """
+    sequences = [[*prompt_ids, *completion] for completion in completions]
+    masks = [[False] * len(prompt_ids) + [True] * len(completion) for completion in completions]
+    _check(sequences, masks, temperature)
+    lm = _causal_lm(model)
+    device = lm.get_input_embeddings().weight.device
+    lengths = [len(completion) for completion in completions]
+    longest = max(lengths)
+    ids_GT = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in completions], device=device)
+    mask_GT = torch.arange(longest, device=device)[None] < torch.tensor(lengths, device=device)[:, None]
+    prompt_GP = torch.tensor([list(prompt_ids)], device=device).expand(len(lengths), -1)
+    # The padding may be attended to only by padding, so token 0 does no harm there.
+    keep = {"logits_to_keep": longest + 1} if "logits_to_keep" in inspect.signature(lm.forward).parameters else {}
+    output = model(
+        input_ids=torch.cat([prompt_GP, ids_GT], dim=1),
+        attention_mask=torch.cat([torch.ones_like(prompt_GP), mask_GT.long()], dim=1),
+        use_cache=False,
+        **keep,
+    )
+    logits_GTV = output.logits[:, -longest - 1 : -1].float() / temperature
+    lse_GT = torch.logsumexp(logits_GTV, dim=-1)
+    logprobs_GT = logits_GTV.gather(-1, ids_GT[..., None]).squeeze(-1) - lse_GT
+    entropy_GT: Tensor | None = None
+    if with_entropy:
+        with torch.no_grad():
+            entropy_GT = torch.special.entr((logits_GTV - lse_GT[..., None]).exp()).sum(-1).masked_fill(~mask_GT, 0.0)
+    return Logprobs(logprobs_GT.masked_fill(~mask_GT, 0.0), mask_GT, entropy_GT)
+
+
+def group_logprobs(
+    model: nn.Module,
+    groups: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> Logprobs:
+    """Log-probabilities of the completions of several prompts, in one packed forward pass.
+
+    What the prompts have in common at their start (policy text, tool schemas) is computed once too.
+
+    Args:
+        model: see :func:`tree_logprobs`.
+        groups: pairs of prompt and completions, token ids.
+        temperature: the logits are divided by it.
+        with_entropy: also the entropy at each token.
+
+    Returns:
+        :class:`Logprobs`; rows are the completions of the first group, then of the second, and so on.
+
+    Raises:
+        BadInput: as :func:`tree_logprobs`; an empty completion has no action token.
+    """
+    rows = [(prompt, completion) for prompt, completions in groups for completion in completions]
+    return tree_logprobs(
+        model,
+        [[*prompt, *completion] for prompt, completion in rows],
+        [[False] * len(prompt) + [True] * len(completion) for prompt, completion in rows],
+        temperature=temperature,
+        with_entropy=with_entropy,
+    )
+
+
+def completion_logprobs(
+    model: nn.Module,
+    prompt_ids: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> Logprobs:
+    """Log-probabilities of ``G`` completions of one prompt, the prompt computed once; see :func:`tree_logprobs`.
+
+    Args:
+        model: see :func:`tree_logprobs`.
+        prompt_ids: the prompt, not empty.
+        completions: token ids of each completion, not empty.
+        temperature: the logits are divided by it.
+        with_entropy: also the entropy at each token.
+
+    Returns:
+        :class:`Logprobs` of shape ``(G, T)``, right-padded.
+
+    Raises:
+        BadInput: as :func:`tree_logprobs`.
+    """
+    return group_logprobs(model, [(prompt_ids, completions)], temperature=temperature, with_entropy=with_entropy)
+
+
+def sequence_logprobs(model: nn.Module, token_ids: Sequence[int], mask: Sequence[bool]) -> Tensor:
+    """Log-probabilities of the masked tokens of one conversation, for supervised training.
+
+    The head runs on the positions before masked tokens only. Several conversations with a common start are cheaper
+    through :func:`tree_logprobs`.
+
+    Args:
+        model: see :func:`tree_logprobs`.
+        token_ids: the whole conversation.
+        mask: true on the tokens to score (the assistant's).
+
+    Returns:
+        Shape ``(A,)``, in order, float32.
+
+    Raises:
+        BadInput: as :func:`tree_logprobs`.
+    """
+    return tree_logprobs(model, [token_ids], [mask]).logprobs_NT[0]
+
+
+def supports_shared_prompt(model: nn.Module) -> bool:
+    """Whether the packed pass gives what the model's own ``forward`` gives; run it once before training.
+
+    Compares both on a short branching input, without gradient and with dropout off. False for models whose layers
+    carry state along the row (recurrent, convolutional), attention kernels that take no mask of this kind, and
+    outputs changed after the head (soft caps, scaled logits): use :func:`padded_logprobs` for them.
+
+    Args:
+        model: a causal language model, plain or with adapters.
+
+    Returns:
+        True when the largest difference is rounding: below a thousandth of what the prompt itself changes in the
+        log-probabilities (a tenth in half precision).
+    """
+    lm = _causal_lm(model)
+    if lm.config._attn_implementation not in ("sdpa", "eager"):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = lm.config.get_text_config().vocab_size
+
+    def draw(count: int) -> list[int]:
+        return torch.randint(0, vocabulary, (count,), generator=generator).tolist()
+
+    start, stem = draw(5), draw(3)
+    prompts = [start + draw(6), start + draw(4)]
+    completions = [stem + draw(4), stem + draw(2), stem, draw(5)]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            plain = [padded_logprobs(model, prompt, completions).logprobs_NT for prompt in prompts]
+            try:
+                shared_NT = group_logprobs(model, [(prompt, completions) for prompt in prompts]).logprobs_NT
+            except torch.OutOfMemoryError:
+                raise
+            except (AttributeError, RuntimeError, TypeError, ValueError, BadInput):
+                return False  # the architecture does not take such a mask
+    finally:
+        model.train(training)
+    effect = (plain[0] - plain[1]).abs().max()
+    half = lm.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
+    return bool((shared_NT - torch.cat(plain)).abs().max() <= (0.1 if half else 1e-3) * effect)
