@@ -7,20 +7,19 @@ its comparison with the recording, kept snapshots, forking, the episode's messag
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pivotgym.envs.actions import parse_action
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.errors import BadInput, InfrastructureError
 from pivotgym.envs.restore import ObservationCheck, RestoreReport, check_observations, restore
 from pivotgym.envs.snapshots import Lease, SnapshotStore, State
-from pivotgym.envs.spaces import ChatSpace
+from pivotgym.envs.spaces import ChatSpace, fit
 from pivotgym.envs.trajectory import JsonObject, Message, Task, Trajectory, canonical_json
 from pivotgym.envs.verdict import Verdict
 
@@ -33,7 +32,7 @@ class EnvConfig(BaseModel):
 
     Attributes:
         max_turns: the episode is truncated after so many actions of the policy.
-        max_observation_bytes: observations above this are cut in the middle, head and tail kept.
+        max_observation_bytes: in observations above this, long texts are cut in the middle, head and tail kept.
         verifier: judge every step after a restore by this verifier spec (see :func:`pivotgym.verifiers.make`) and
             end the episode there: a one-turn environment. ``default`` takes the domain's own.
         snapshots: where states are kept; environments of one process share one store by default.
@@ -41,8 +40,8 @@ class EnvConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    max_turns: int = 30
-    max_observation_bytes: int = 1 << 20
+    max_turns: int = Field(default=30, ge=1)
+    max_observation_bytes: int = Field(default=1 << 20, ge=1024)
     verifier: str | None = None
     snapshots: SnapshotStore | None = None
 
@@ -77,11 +76,16 @@ class Response:
 
 @dataclass(frozen=True)
 class Effect:
-    """What an action changed (canonical JSON values, comparable with ``==``) and what it showed."""
+    """What an action changed (canonical JSON values, comparable with ``==``) and what it showed.
+
+    ``known`` is False where the environment cannot save its state: then ``changes`` is empty because nobody could
+    look, not because nothing changed.
+    """
 
     changes: list[JsonObject]
     observation: list[Message]
     done: bool = False
+    known: bool = True
 
 
 @dataclass
@@ -145,6 +149,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
         self.snapshots = SHARED_SNAPSHOTS if config.snapshots is None else config.snapshots
         self._episode: Episode | None = None
         self._lease: Lease | None = None
+        self._owned: State | None = None  # what a fork was loaded from: it disposes of it
 
     # What a domain writes ------------------------------------------------------------------------------------
 
@@ -263,12 +268,16 @@ class AgentEnv(gym.Env[str, Any], ABC):
             first = error.errors()[0]
             raise BadInput(first["msg"], field="options." + ".".join(map(str, first["loc"]))) from error
         self._release()
-        if request.trajectory is not None:
-            report = restore(self, request.trajectory, request.turn, strict=request.strict)
-            return self._observe(self.conversation), {"task": self.task.id, "turn": self.episode.turn, "restore": report}
-        task = self._choose(request.task)
-        self._begin(task)
-        return self._observe(self.conversation), {"task": task.id, "turn": 0}
+        info: JsonObject = {}
+        try:
+            if request.trajectory is not None:
+                info["restore"] = restore(self, request.trajectory, request.turn, strict=request.strict)
+            else:
+                self._begin(self._choose(request.task))
+        except BaseException:
+            self.close()  # a half-built episode must not be stepped
+            raise
+        return self._observe(self.conversation), {"task": self.task.id, "turn": self.episode.turn, **info}
 
     def step(self, action: str | JsonObject | Message) -> tuple[str, float, bool, bool, JsonObject]:
         """Executes one action of the policy.
@@ -276,6 +285,10 @@ class AgentEnv(gym.Env[str, Any], ABC):
         Returns:
             observation, reward, terminated, truncated, info. ``info`` has ``malformed`` where the text was no
             well-formed action, ``verdict`` where one was given, ``termination`` when the episode ended.
+
+        Raises:
+            InfrastructureError: something outside the policy failed. There is no reward, and the episode is over:
+                what the action did until then is unknown.
         """
         episode = self.episode
         if episode.done:
@@ -286,6 +299,14 @@ class AgentEnv(gym.Env[str, Any], ABC):
             info["malformed"] = malformed
         if self.config.verifier is not None and episode.pivot is not None:
             return self._judge_turn(message, malformed, info)
+        try:
+            return self._run_turn(message, info)
+        except InfrastructureError:
+            episode.done, episode.termination = True, "infrastructure_error"
+            raise
+
+    def _run_turn(self, message: Message, info: JsonObject) -> tuple[str, float, bool, bool, JsonObject]:
+        episode = self.episode
         response = self.advance(message)
         episode.done = response.done
         truncated = not response.done and episode.turn >= self.config.max_turns
@@ -299,7 +320,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
         visible = [message for message in response.messages if message.visible_to_agent]
         return self._observe(visible), reward, response.done, truncated, info
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The conversation as text (render mode ``ansi``)."""
         if self.render_mode != "ansi":
             return None
@@ -318,28 +339,37 @@ class AgentEnv(gym.Env[str, Any], ABC):
 
     def fork(self) -> Self:
         """An environment in the same state, independent from here on. The caller closes it."""
+        self.episode  # noqa: B018 (raises ResetNeeded before there is a state to save)
+        return self._fork_from(self.save())
+
+    def _fork_from(self, state: State | None) -> Self:
         episode = self.episode
         child = type(self)(self.config, render_mode=self.render_mode)
-        child._episode = replace(episode, messages=list(episode.messages))
-        state = self.save()
-        if state is not None:
-            child._lease = self._lease.again() if self._lease is not None else None
-            child.load(state)
-        else:
-            child._replay_history()
+        child._episode, child._owned = replace(episode, messages=list(episode.messages)), state
+        try:
+            if state is not None:
+                child._lease = self._lease.again() if self._lease is not None else None
+                child.load(state)
+            else:
+                child._replay_history()
+        except BaseException:
+            child.close()
+            raise
         return child
 
     def effect(self, action: Message) -> Effect:
         """What ``action`` would change and show, found by executing it in a fork. Nobody outside is asked."""
-        before = self.save()
-        child = self.fork()
+        before, after = self.save(), None
+        child = self._fork_from(before)
         try:
             response = child.respond(action, recorded=())
             after = child.save()
-            changes = self.diff(before, after) if before is not None and after is not None else []
-            return Effect(changes, response.messages, response.done)
+            if before is None or after is None:
+                return Effect([], response.messages, response.done, known=False)
+            return Effect(self.diff(before, after), response.messages, response.done)
         finally:
             child.close()
+            _dispose(after)
 
     def advance(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
         """Executes ``action`` and appends it and its answer to the episode. Below ``step``: no reward, no parsing."""
@@ -383,6 +413,8 @@ class AgentEnv(gym.Env[str, Any], ABC):
         if isinstance(wanted, Task):
             return wanted
         tasks = self.tasks()
+        if not tasks:
+            raise BadInput(f"{self.fingerprint} has no tasks: give one", field="options.task")
         if wanted is None:
             return tasks[int(self.np_random.integers(len(tasks)))]
         for task in tasks:
@@ -412,19 +444,17 @@ class AgentEnv(gym.Env[str, Any], ABC):
     def _release(self) -> None:
         if self._episode is not None:
             self.stop()
+            self._episode = None
         if self._lease is not None:
             self._lease.release()
             self._lease = None
+        _dispose(self._owned)
+        self._owned = None
 
     def _observe(self, messages: Sequence[Message]) -> str:
-        return fit(json.dumps([message.chat() for message in messages], ensure_ascii=False), self.config)
+        return fit([message.chat() for message in messages], self.config.max_observation_bytes)
 
 
-def fit(text: str, config: EnvConfig) -> str:
-    """Cuts the middle out of a text that exceeds the observation limit; head and tail stay."""
-    data = text.encode("utf-8", "surrogatepass")
-    if len(data) <= config.max_observation_bytes:
-        return text
-    mark = f" …[{len(data) - config.max_observation_bytes} bytes cut]… "
-    half = max((config.max_observation_bytes - len(mark.encode()) - 16) // 2, 0)
-    return data[:half].decode("utf-8", "ignore") + mark + (data[-half:].decode("utf-8", "ignore") if half else "")
+def _dispose(state: State | None) -> None:
+    if state is not None and state.dispose is not None:
+        state.dispose()

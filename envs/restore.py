@@ -76,9 +76,10 @@ class RestoreReport(BaseModel):
 def prefix_keys(env: AgentEnv, trajectory: Trajectory, task: Task) -> list[str]:
     """A key for the state before each turn: equal keys mean the same environment, task and messages so far.
 
-    Tool-call ids and what ``source`` holds do not enter: they do not touch the state.
+    Tool-call ids and what ``source`` holds do not enter: they do not touch the state. The tools a trajectory brings do:
+    they are kept beside the state.
     """
-    key = digest(env.fingerprint + task.key)
+    key = digest(env.fingerprint + task.key + (canonical_json(trajectory.tools) if trajectory.tools else ""))
     keys = []
     for message in trajectory.messages:
         if message.role == "assistant":
@@ -148,9 +149,7 @@ def check_observations(
     return checks
 
 
-def _compare(
-    env: AgentEnv, action: Message, got: Message | None, want: Message | None, index: int
-) -> ObservationCheck:
+def _compare(env: AgentEnv, action: Message, got: Message | None, want: Message | None, index: int) -> ObservationCheck:
     if got is not None and want is not None:
         if got.text == want.text:
             return ObservationCheck(turn=0, message=index, status="exact")

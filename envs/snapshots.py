@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +19,8 @@ class State:
     Attributes:
         payload: whatever the domain needs to load it again; must never be changed after saving.
         nbytes: its approximate size in bytes, counted against the store's budget.
-        dispose: called once when the store drops the state (to delete files on disk, for example).
+        dispose: called once when the state is dropped, by whoever owns it: the store, once it was handed over with
+            ``put``, even where it refuses the state (to delete files on disk, for example).
     """
 
     payload: Any
@@ -52,14 +55,17 @@ class Lease:
     def again(self) -> Lease:
         """A second, independent hold on the same state (for a fork)."""
         with self._store._lock:
+            if self._released:
+                raise RuntimeError("this hold was given back; the state may be gone")
             self._entry.users += 1
         return Lease(self._store, self._key, self._entry)
 
     def release(self) -> None:
         """Gives the hold back; further calls do nothing."""
-        if not self._released:
-            self._released = True
-            self._store._give_back(self._entry)
+        with self._store._lock:
+            if not self._released:
+                self._released = True
+                self._store._give_back(self._entry)
 
     def __enter__(self) -> Lease:
         return self
@@ -78,7 +84,7 @@ class SnapshotStats:
     refused: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class SnapshotStore:
     """States by key, at most ``max_bytes`` in all.
 
@@ -93,6 +99,9 @@ class SnapshotStore:
     _bytes: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
+    def __post_init__(self) -> None:
+        _STORES.add(self)
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -105,7 +114,10 @@ class SnapshotStore:
         return self._bytes
 
     def put(self, key: str, state: State, note: Any = None) -> bool:
-        """Keeps ``state`` under ``key``; an equal key keeps the older one. Returns whether it is kept."""
+        """Keeps ``state`` under ``key``; an equal key keeps the older one. Returns whether it is kept.
+
+        The store owns the state from here on and disposes of it, at once where it does not keep it.
+        """
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
@@ -114,6 +126,8 @@ class SnapshotStore:
                 return True
             if state.nbytes > self.max_bytes:
                 self.stats.refused += 1
+                if state.dispose is not None:
+                    state.dispose()
                 return False
             self._entries[key] = _Entry(state, note)
             self._bytes += state.nbytes
@@ -135,19 +149,18 @@ class SnapshotStore:
     def clear(self) -> None:
         """Drops every state that nobody holds."""
         with self._lock:
-            self._shrink(target=0)
+            self._shrink(limit=-1)
 
     def _give_back(self, entry: _Entry) -> None:
         with self._lock:
             entry.users -= 1
             self._shrink()
 
-    def _shrink(self, target: int | None = None) -> None:
-        limit = self.max_bytes if target is None else target
-        if self._bytes <= limit:
-            return
-        for key in [key for key, entry in self._entries.items() if entry.users == 0]:
-            if self._bytes <= limit:
+    def _shrink(self, limit: int | None = None) -> None:
+        limit = self.max_bytes if limit is None else limit
+        while self._bytes > limit:
+            key = next((key for key, entry in self._entries.items() if entry.users == 0), None)
+            if key is None:
                 return
             entry = self._entries.pop(key)
             self._bytes -= entry.state.nbytes
@@ -161,3 +174,18 @@ class SnapshotStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(max_bytes=state["max_bytes"])  # type: ignore[misc]
+
+    def _forget(self) -> None:
+        """Empties the store of a forked process without disposing: the files behind the states are the parent's."""
+        self.__init__(max_bytes=self.max_bytes)  # type: ignore[misc]
+
+
+_STORES: weakref.WeakSet[SnapshotStore] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for store in list(_STORES):
+        store._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

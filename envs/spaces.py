@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import multiprocessing
 from typing import Any
 
@@ -49,6 +50,37 @@ class ChatSpace(spaces.Space[str]):
         return f"ChatSpace({self.max_bytes})"
 
 
+def fit(rows: list[dict[str, Any]], max_bytes: int) -> str:
+    """Chat messages as a JSON list of at most ``max_bytes`` bytes of UTF-8.
+
+    Where it is too long, the middle of the longest texts is cut out: the result is valid JSON all the same. Where
+    that does not suffice (very many messages), a note takes the place of the oldest ones.
+    """
+    text = json.dumps(rows, ensure_ascii=False)
+    allowance = max_bytes
+    while _nbytes(text) > max_bytes and allowance > 64:
+        allowance //= 2
+        rows = [{**row, "content": _clip(row["content"], allowance)} for row in rows]
+        text = json.dumps(rows, ensure_ascii=False)
+    kept = rows
+    while _nbytes(text) > max_bytes:
+        kept = kept[len(kept) // 2 + 1 :]
+        note = {"role": "system", "content": f"…[{len(rows) - len(kept)} messages cut]…"}
+        text = json.dumps([note, *kept], ensure_ascii=False)
+    return text
+
+
+def _nbytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _clip(content: Any, limit: int) -> Any:
+    if not isinstance(content, str) or len(content) <= limit:
+        return content
+    half = max((limit - 32) // 2, 1)
+    return f"{content[:half]} …[{len(content) - 2 * half} characters cut]… {content[-half:]}"
+
+
 # Gymnasium's asynchronous vector environments move observations through shared memory; these three make custom
 # text fit: a length, then UTF-8, one slot of fixed size per environment.
 @create_shared_memory.register(ChatSpace)
@@ -59,6 +91,8 @@ def _create(space: ChatSpace, n: int = 1, ctx: Any = multiprocessing) -> Any:
 @write_to_shared_memory.register(ChatSpace)
 def _write(space: ChatSpace, index: int, value: str, shared_memory: Any) -> None:
     data = value.encode("utf-8", "surrogatepass")
+    if len(data) > space.max_bytes:
+        raise ValueError(f"a text of {len(data)} bytes does not fit {space}")
     start = index * (space.max_bytes + _HEADER)
     buffer = memoryview(shared_memory.get_obj()).cast("B")
     buffer[start : start + _HEADER] = len(data).to_bytes(_HEADER, "little")

@@ -150,7 +150,14 @@ def _tau2(name: str) -> DomainFactory:
     return make
 
 
+def _mcp() -> ToolDomain:
+    from pivotgym.envs.tools.mcp import McpDomain
+
+    return McpDomain()
+
+
 _BUILT_IN: dict[str, DomainFactory] = {
+    "mcp": _mcp,
     "servicedesk": _service_desk,
     "tau2/airline": _tau2("airline"),
     "tau2/retail": _tau2("retail"),

@@ -129,10 +129,22 @@ class ToolsEnv(AgentEnv):
             text = self.domain.call(self._session, call)
             answers.append(Message(role="tool", content=text, tool_call_id=call.id, name=call.name))
         end = self.domain.finished(self.task, action)
+        if end is None and recorded is None and self._errors_in_a_row(answers) >= self.config.max_errors:
+            end = "too_many_errors"
         if recorded:
             # A recorded user may speak (or use tools of their own) after a call too.
             answers += self._replay_user([message for message in recorded if message not in results])
         return Response(answers, done=end is not None, termination=end)
+
+    def _errors_in_a_row(self, answers: Sequence[Message]) -> int:
+        count = 0
+        for message in reversed([*self.messages, *answers]):
+            if message.role != "tool" or message.requestor != "assistant":
+                continue
+            if not message.text.startswith("Error"):
+                break
+            count += 1
+        return count
 
     def _replay_user(self, recorded: Sequence[Message]) -> list[Message]:
         """Takes the user's words from the recording, and executes the user's own tool calls."""
@@ -178,7 +190,7 @@ class ToolsEnv(AgentEnv):
         if self.config.user == "llm":
             if not self.config.user_endpoint or not self.config.user_model:
                 raise NotRestorable("no_user", "user='llm' needs user_endpoint and user_model")
-            return LLMUser(self.config.user_endpoint, self.config.user_model)
+            return LLMUser(self.config.user_endpoint, self.config.user_model, domain=self.domain)
         recording = self.config.recording or self.episode.recording
         if self.config.user == "recorded" and recording is not None:
             return RecordedUser(recording)
