@@ -1,1 +1,154 @@
-"""PivotGym."""
+"""Trajectory files: importers, exporters, and the recognition of a format by its content.
+
+for trajectory in load_trajectories("results.json"):
+    ...
+save_trajectories("trajectories.jsonl", trajectories)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
+from pivotgym.envs.formats.openai_chat import read_openai, write_openai
+from pivotgym.envs.formats.rows import OnError, PathLike, Problems, iter_rows
+from pivotgym.envs.formats.sharegpt import read_sharegpt, write_sharegpt
+from pivotgym.envs.formats.tau2 import read_tau2
+from pivotgym.envs.trajectory import Trajectory
+
+__all__ = ["FORMATS", "Format", "detect", "load_trajectories", "save_trajectories"]
+
+Reader = Callable[[PathLike, OnError, list[BadInput] | None], Iterator[Trajectory]]
+Writer = Callable[[PathLike, Iterable[Trajectory]], int]
+#: Rows looked at to recognise a file: its first rows may be the bad ones.
+_SNIFFED_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Format:
+    """A trajectory format.
+
+    Attributes:
+        name: as given to ``--to`` and ``--from``.
+        looks_for: what tells it from the others, for messages.
+        sniff: whether a row (or the document) is of this format, by its keys only: a row of the format with wrong
+            values must reach the reader, which says what is wrong.
+        read: the importer.
+        write: the exporter, or None.
+    """
+
+    name: str
+    looks_for: str
+    sniff: Callable[[Any], bool]
+    read: Reader
+    write: Writer | None = None
+
+
+def _is_native(row: Any) -> bool:
+    return (
+        isinstance(row, dict) and "messages" in row and "id" in row and bool({"version", "task", "outcome"} & set(row))
+    )
+
+
+#: By name, in the order in which they are tried.
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format(
+            "tau2",
+            "a τ²-bench result file (an object with 'info' and 'simulations')",
+            lambda row: isinstance(row, dict) and "simulations" in row and "info" in row,
+            read_tau2,
+        ),
+        Format(
+            "pivotgym",
+            "PivotGym rows ('id', 'messages' and one of 'task', 'outcome', 'version')",
+            _is_native,
+            read_jsonl,
+            write_jsonl,
+        ),
+        Format(
+            "sharegpt",
+            "ShareGPT rows ('conversations')",
+            lambda row: isinstance(row, dict) and ("conversations" in row or "conversation" in row),
+            read_sharegpt,
+            write_sharegpt,
+        ),
+        Format(
+            "openai",
+            "OpenAI chat rows ('messages')",
+            lambda row: isinstance(row, dict) and "messages" in row,
+            read_openai,
+            write_openai,
+        ),
+    )
+}
+
+
+def detect(path: PathLike) -> str:
+    """The name of the format a file is in, recognised by content (not by file name).
+
+    Raises:
+        BadInput: the file cannot be read, is empty or binary, or none of its first rows is of a known format.
+    """
+    errors: list[BadInput] = []
+    # A log file or the like is not read to its end, and only the file's beginning decides.
+    rows = islice(iter_rows(path, Problems("skip", errors, limit=_SNIFFED_ROWS)), _SNIFFED_ROWS)
+    first: BadInput | None = None
+    try:
+        for row in rows:
+            for one in FORMATS.values():
+                if one.sniff(row.value):
+                    return one.name
+            first = first or BadInput("no row of a known trajectory format", file=path, line=row.line)
+    except BadInput as problem:
+        first = first or problem
+    first = errors[0] if errors and (first is None or (errors[0].line or 0) <= (first.line or 0)) else first
+    wanted = "; ".join(one.looks_for for one in FORMATS.values())
+    problem_text = first.problem if first else "no rows"
+    raise BadInput(f"{problem_text}; looked for {wanted}", file=path, line=first.line if first else None)
+
+
+def load_trajectories(
+    path: PathLike, format: str = "auto", on_error: OnError = "raise", errors: list[BadInput] | None = None
+) -> Iterator[Trajectory]:
+    """Read the trajectories of a file in any known format.
+
+    Args:
+        path: plain or gzip.
+        format: a name in :data:`FORMATS`, or ``auto``.
+        on_error: ``raise`` stops at the first bad row, ``skip`` reports it and goes on.
+        errors: with ``skip``, collects a BadInput (file, line, field) per bad row; logged where it is None.
+
+    Raises:
+        BadInput: at once for an unknown format, later for a bad row.
+    """
+    return _format(detect(path) if format == "auto" else format).read(path, on_error, errors)
+
+
+def save_trajectories(path: PathLike, trajectories: Iterable[Trajectory], format: str = "pivotgym") -> int:
+    """Write trajectories, atomically and streaming; gzip where the name ends in ``.gz``.
+
+    Only ``pivotgym`` keeps everything; the others hold what their format has room for.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        BadInput: an unknown format, or one that is only read.
+    """
+    write = _format(format).write
+    if write is None:
+        names = ", ".join(name for name, one in FORMATS.items() if one.write)
+        raise BadInput(f"format {format!r} is read, not written; written are {names}")
+    return write(path, trajectories)
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise BadInput(f"unknown format {name!r}; known are {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.formats.rows import OnError, PathLike, iter_lines, load_rows, parse_line, validate
+from pivotgym.envs.formats.rows import OnError, PathLike, Row, expect, iter_lines, load_rows, parse_line, validate
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json
 
 
@@ -37,10 +37,9 @@ def read_jsonl(
         BadInput: a bad row with ``raise``; in any case a file that is missing, empty or binary.
     """
 
-    def convert(value: Any, line: int) -> Trajectory:
-        if not isinstance(value, dict):
-            raise BadInput(f"a row is one JSON object, this is {type(value).__name__}", file=path, line=line)
-        return validate(Trajectory, value, file=path, line=line)
+    def convert(row: Row) -> Trajectory:
+        expect(row.value, dict, file=path, line=row.line, field=row.field)
+        return validate(Trajectory, row.value, file=path, line=row.line, field=row.field)
 
     return load_rows(path, convert, on_error, errors)
 
@@ -58,8 +57,14 @@ def write_jsonl(path: PathLike, trajectories: Iterable[Trajectory]) -> int:
     return write_rows(path, (trajectory.model_dump(mode="json") for trajectory in trajectories))
 
 
-def write_rows(path: PathLike, rows: Iterable[JsonObject]) -> int:
-    """Write JSON objects one a line, atomically; see :func:`write_jsonl`."""
+def write_rows(path: PathLike, rows: Iterable[JsonObject], *, array: bool = False) -> int:
+    """Write JSON objects one a line, atomically; see :func:`write_jsonl`.
+
+    Args:
+        path: the file.
+        rows: any iterable.
+        array: write one JSON array (an element a line) instead of JSONL.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target: a rename is atomic only within one file system.
@@ -71,8 +76,13 @@ def write_rows(path: PathLike, rows: Iterable[JsonObject]) -> int:
             packed = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if path.suffix == ".gz" else None
             out = cast("IO[bytes]", packed or raw)
             for row in rows:
-                out.write(encode_row(row))
+                line = encode_row(row)
+                if array:
+                    line = (b",\n" if count else b"[\n") + line[:-1]
+                out.write(line)
                 count += 1
+            if array:
+                out.write(b"\n]\n" if count else b"[]\n")
             if packed is not None:
                 packed.close()
             raw.flush()
@@ -192,6 +202,4 @@ def read_rows(path: PathLike) -> Iterator[JsonObject]:
             if not line.endswith(b"\n"):
                 return
             raise
-        if not isinstance(row, dict):
-            raise BadInput(f"a row is one JSON object, this is {type(row).__name__}", file=path, line=number)
-        yield row
+        yield expect(row, dict, file=path, line=number)

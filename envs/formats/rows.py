@@ -7,12 +7,13 @@ row, and the translation of a pydantic error to a dotted field of the *source*.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar, cast
+from typing import IO, Any, Literal, NamedTuple, TypeVar, cast
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject, Trajectory
@@ -36,14 +37,17 @@ class Problems:
     nothing to go on with.
     """
 
-    def __init__(self, on_error: OnError = "raise", errors: list[BadInput] | None = None) -> None:
+    def __init__(
+        self, on_error: OnError = "raise", errors: list[BadInput] | None = None, limit: int | None = None
+    ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}")
-        self.on_error, self.errors = on_error, errors
+        self.on_error, self.errors, self.limit, self.count = on_error, errors, limit, 0
 
     def report(self, problem: BadInput) -> None:
-        """Raise the problem, or collect it (log it, where the caller gave no list)."""
-        if self.on_error == "raise":
+        """Raise the problem, or collect it (log it, where the caller gave no list); raise the ``limit``-th."""
+        self.count += 1
+        if self.on_error == "raise" or self.count == self.limit:
             raise problem
         if self.errors is None:
             logger.warning("skipped %s", problem)
@@ -68,22 +72,38 @@ class UniqueIds:
         self._seen[trajectory_id] = line
 
 
+class Row(NamedTuple):
+    """One row and where it stands.
+
+    Attributes:
+        value: the JSON value.
+        line: 1-based line on which it starts.
+        number: its name within the file: the line (JSONL) or the 1-based position (JSON array).
+        field: dotted path of the row itself: ``""``, or its 0-based index in a JSON array.
+    """
+
+    value: Any
+    line: int
+    number: int
+    field: str = ""
+
+
 def load_rows(
-    path: PathLike, convert: Callable[[Any, int], Trajectory], on_error: OnError, errors: list[BadInput] | None
+    path: PathLike, convert: Callable[[Row], Trajectory], on_error: OnError, errors: list[BadInput] | None
 ) -> Iterator[Trajectory]:
     """Convert every row of a file; bad rows and duplicate ids go to ``on_error``.
 
     Args:
         path: JSONL, a JSON array, or one JSON object; gzip is recognised.
-        convert: ``(row, line) -> Trajectory``; raises BadInput.
+        convert: one row to its trajectory; raises BadInput.
         on_error: see :class:`Problems`.
         errors: collects the problems when skipping.
     """
     problems, ids = Problems(on_error, errors), UniqueIds(path)
-    for line, value in iter_rows(path, problems):
+    for row in iter_rows(path, problems):
         try:
-            trajectory = convert(value, line)
-            ids.check(trajectory.id, line)
+            trajectory = convert(row)
+            ids.check(trajectory.id, row.line)
         except BadInput as problem:
             problems.report(problem)
             continue
@@ -116,11 +136,12 @@ def iter_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
     blank = True
     with open_bytes(path) as file:
         try:
+            # Only the beginning decides for the whole file; a stray NUL further on spoils its row alone.
+            if b"\0" in cast("io.BufferedReader", file).peek(_HEAD_BYTES)[:_HEAD_BYTES]:
+                raise BadInput("binary data, not UTF-8 text", file=path, line=1)
             for number, line in enumerate(file, start=1):
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
-                if b"\0" in line[:_HEAD_BYTES]:
-                    raise BadInput("binary data, not UTF-8 text", file=path, line=number)
                 if line.strip():
                     blank = False
                     yield number, line
@@ -172,26 +193,26 @@ def _bad_json(error: Exception, path: PathLike, line: int | None) -> BadInput:
 # ------------------------------------------------------------------------------------------------------ rows
 
 
-def iter_jsonl(path: PathLike, problems: Problems) -> Iterator[tuple[int, Any]]:
-    """(line, value) of every row of a JSONL file; a line that is no JSON goes to ``problems``."""
+def iter_jsonl(path: PathLike, problems: Problems) -> Iterator[Row]:
+    """Every row of a JSONL file; a line that is no JSON goes to ``problems``."""
     for number, line in iter_lines(path):
         try:
             value = parse_line(line, path, number)
         except BadInput as problem:
             problems.report(problem)
             continue
-        yield number, value
+        yield Row(value, number, number)
 
 
-def iter_rows(path: PathLike, problems: Problems) -> Iterator[tuple[int, Any]]:
-    """(line, value) of every row of a file that is JSONL, one JSON array of rows, or one JSON object."""
+def iter_rows(path: PathLike, problems: Problems) -> Iterator[Row]:
+    """Every row of a file that is JSONL, one JSON array of rows, or one JSON object."""
     shape = shape_of(path)
     if shape == "jsonl":
         yield from iter_jsonl(path, problems)
     elif shape == "array":
         yield from _iter_array(path)
     else:
-        yield 1, load_document(path)
+        yield Row(load_document(path), 1, 1)
 
 
 def shape_of(path: PathLike) -> Literal["jsonl", "array", "object"]:
@@ -238,18 +259,17 @@ def load_document(path: PathLike) -> Any:
         raise _bad_json(error, path, getattr(error, "lineno", None)) from error
 
 
-def _iter_array(path: PathLike) -> Iterator[tuple[int, Any]]:
-    """(line, element) of a JSON array; the line is where the element starts. Linear in the file's length."""
+def _iter_array(path: PathLike) -> Iterator[Row]:
+    """The elements of a JSON array; linear in the file's length."""
     text, decoder = read_text(path), json.JSONDecoder()
-    position, line, counted = text.index("[") + 1, 1, 0
+    position, line, counted, index = text.index("[") + 1, 1, 0, 0
 
     def fail(problem: str) -> BadInput:
         return BadInput(problem, file=path, line=text.count("\n", 0, position) + 1)
 
-    first = True
     while True:
         position = _skip_space(text, position)
-        if first and text[position : position + 1] == "]":
+        if index == 0 and text[position : position + 1] == "]":
             position += 1
             break
         line += text.count("\n", counted, position)
@@ -258,8 +278,8 @@ def _iter_array(path: PathLike) -> Iterator[tuple[int, Any]]:
             value, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise _bad_json(error, path, getattr(error, "lineno", line)) from error
-        yield line, value
-        first = False
+        yield Row(value, line, index + 1, str(index))
+        index += 1
         position = _skip_space(text, position)
         mark = text[position : position + 1]
         position += 1
@@ -267,7 +287,8 @@ def _iter_array(path: PathLike) -> Iterator[tuple[int, Any]]:
             break
         if mark != ",":
             raise fail("not valid JSON: expected ',' or ']' after an element of the array")
-    if text[position:].strip():
+    position = _skip_space(text, position)
+    if position < len(text):
         raise fail("not valid JSON: extra data after the array")
 
 
