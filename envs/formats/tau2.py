@@ -45,7 +45,7 @@ def read_tau2(
     document = expect(load_document(path), dict, file=path)
     info = expect(require(document, "info", file=path), dict, file=path, field="info")
     simulations = expect(require(document, "simulations", file=path), list, file=path, field="simulations")
-    tasks = expect(document.get("tasks") or [], list, file=path, field="tasks")
+    tasks = expect([] if document.get("tasks") is None else document["tasks"], list, file=path, field="tasks")
     reader = _FileReader(Path(path), info, tasks, {k: v for k, v in document.items() if k not in _DOCUMENT_KEYS})
     problems, ids = Problems(on_error, errors), UniqueIds(path)
     first = True
@@ -95,8 +95,8 @@ class _FileReader:
     def unused_tasks(self, simulations: list[Any]) -> list[JsonObject]:
         """Tasks of the file that travel with no trajectory."""
         run = {str(simulation.get("task_id")) for simulation in simulations if isinstance(simulation, dict)}
-        used = [self.by_id[task_id] for task_id in run if task_id in self.by_id]
-        return [task for task in self.tasks if not any(task is one for one in used)]
+        used = {id(self.by_id[task_id]) for task_id in run if task_id in self.by_id}
+        return [task for task in self.tasks if id(task) not in used]
 
     def trajectory(self, simulation: JsonObject, index: int, field: str) -> Trajectory:
         task_id = require(simulation, "task_id", file=self.path, field=field)
@@ -112,7 +112,7 @@ class _FileReader:
             data["mode"] = "solo"
 
         raw_messages = simulation.get("messages")
-        recorded = _read_messages(raw_messages or [], self.path, f"{field}.messages")
+        recorded = _read_messages([] if raw_messages is None else raw_messages, self.path, f"{field}.messages")
         messages = ([self._system(definition)] if self.policy is not None and recorded else []) + recorded
         if not recorded:
             notes.append("no messages")

@@ -214,6 +214,7 @@ BAD: list[tuple[Any, str]] = [
     ("text", "simulations.0"),
     ({"id": "s", "messages": []}, "simulations.0.task_id"),
     (simulation("text"), "simulations.0.messages"),
+    (simulation({}), "simulations.0.messages"),
     (simulation(["text"]), "simulations.0.messages.0"),
     (simulation([{"content": "a"}]), "simulations.0.messages.0.role"),
     (simulation([{"role": "judge"}]), "simulations.0.messages.0.role"),
