@@ -21,6 +21,8 @@ class Verifier(ABC):
     """
 
     name: str = ""
+    cost: float = 50.0
+    """Rough price of one verdict, in milliseconds; compositions ask the cheap ones first."""
 
     @abstractmethod
     def verify(self, env: AgentEnv, action: Message) -> Verdict:

@@ -1,0 +1,296 @@
+"""The checkable facts of a text: ids, e-mail addresses, amounts, dates, times, phone numbers, known terms.
+
+Pure functions on text. Two spellings of one fact give equal facts: ``$1,200.00`` and ``1200``, ``May 5, 2024`` and
+``2024-05-05``, ``2:30 PM`` and ``14:30``, ``#W123`` and ``w123``. :mod:`pivotgym.verifiers.speech` finds what a
+text asks for and whether it affirms or denies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from pivotgym.envs.trajectory import Message
+
+SMALL_NUMBER = 12
+"""Bare whole numbers up to this are counts or list positions; stating one unasked is no invention."""
+
+_MONTHS = {
+    name: index + 1
+    for index, name in enumerate(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"))
+}
+_MONTH = (
+    r"(?P<month>Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
+    r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\.?"
+)
+_DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?(?!\d)"
+_NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
+_WORDS = {word: str(index) for index, word in enumerate(_NUMBER_WORDS)}
+_UNITS = r"GB|MB|TB|KB|Mbps|kg|lbs?|ft|mAh|hrs?|mins?|h|x|ml|L|km|cm|mm|days?|hours?|minutes?|inch(?:es)?|[KMB]"
+
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_ISO_DATE = re.compile(r"\b(\d{4})-(\d{2})-(\d{2})(?=T|\b)")
+_US_DATE = re.compile(r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b")
+_MONTH_DAY = re.compile(rf"\b{_MONTH}\s+{_DAY}(?:\s*(?:-|–|to|and|&)\s*(?P<until>[0-3]?\d)(?:st|nd|rd|th)?(?!\d))?"
+                        r"(?:,?\s+(?P<year>(?:19|20)\d{2}))?")  # fmt: skip
+_DAY_MONTH = re.compile(rf"\b{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+(?P<year>(?:19|20)\d{{2}}))?")
+_TIME = re.compile(
+    r"(?<![\w:])T?(\d{1,2}):(\d{2})(?::\d{2})?\s*([AaPp]\.?[Mm]\b\.?)?|\b(\d{1,2})\s*([AaPp]\.?[Mm]\b\.?)"
+)
+_PHONE = re.compile(r"(?<![\w#-])\+?(?:\(\d{1,4}\)|\d{1,4})(?:[\s.-]?\(?\d{2,4}\)?){0,3}[\s.-]\d{3,4}(?![\w-])")
+_MONEY = re.compile(
+    r"(?:US)?[$€£¥]\s?-?(\d[\d,]*(?:\.\d+)?)|(\d[\d,]*(?:\.\d+)?)\s?(?:USD|EUR|GBP|dollars?|euros?|pounds?|cents?)\b"
+)
+_TOKEN = re.compile(r"(?<![\w.])#?[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*(?!\w)")
+_NUMBER = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\w])")
+_LIST_MARK = re.compile(r"(?m)^\s*\(?\d{1,2}[.)]\s+")
+_QUANTITY = re.compile(rf"\b(\d[\d,]*(?:\.\d+)?)[\s-]?(?:{_UNITS})\b")
+_COMPOUND = re.compile(r"\d+(?:-[A-Za-z]+)+|\d+(?:st|nd|rd|th)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One checkable fact in canonical form.
+
+    Attributes:
+        kind: ``id``, ``email``, ``amount`` (money, percentages and bare numbers alike), ``date`` (ISO; the year is
+            ``????`` where the text leaves it out), ``time`` (24 hours), ``phone`` (digits), ``term`` (a known name
+            or status).
+        value: the canonical value.
+        money: the amount was written with a currency.
+    """
+
+    kind: str
+    value: str
+    money: bool = field(default=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value}"
+
+    @property
+    def trivial(self) -> bool:
+        """A small bare count: true or not, it invents nothing."""
+        return self.kind == "amount" and not self.money and self.value.isdigit() and int(self.value) <= SMALL_NUMBER
+
+
+@dataclass(frozen=True)
+class Found:
+    """A fact and where in the text it stands (character span)."""
+
+    fact: Fact
+    start: int
+    end: int
+
+
+class FactSet:
+    """Facts with the lenience of :meth:`covers`: a date without its year agrees with the same day of any year."""
+
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self._facts = set(facts)
+        self._days = {fact.value[4:] for fact in self._facts if fact.kind == "date"}
+        self._open_days = {fact.value[4:] for fact in self._facts if fact.kind == "date" and fact.value[0] == "?"}
+
+    def __iter__(self) -> Iterator[Fact]:
+        return iter(sorted(self._facts, key=str))
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def covers(self, fact: Fact) -> bool:
+        """Whether ``fact`` is among these."""
+        if fact in self._facts:
+            return True
+        if fact.kind == "date":
+            return fact.value[4:] in (self._days if fact.value[0] == "?" else self._open_days)
+        return False
+
+    def missing_from(self, other: FactSet) -> list[Fact]:
+        """The facts of this set that ``other`` does not cover."""
+        return [fact for fact in self if not other.covers(fact)]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a conversation's tool traffic makes recognisable in a text.
+
+    Attributes:
+        ids: upper-case identifiers without digits (``UHDAHF``), as they stand in tool calls and results.
+        terms: short names and statuses in tool results (``electric kettle``, ``pending``), case-folded.
+    """
+
+    ids: frozenset[str] = frozenset()
+    terms: frozenset[str] = frozenset()
+
+
+def find(text: str, vocabulary: Vocabulary | None = None) -> list[Found]:
+    """Every fact of ``text`` in order of appearance, terms last."""
+    vocabulary = vocabulary or Vocabulary()
+    rest = _LIST_MARK.sub(lambda match: " " * len(match.group()), text)
+    found: list[Found] = []
+
+    def take(pattern: re.Pattern[str], read: Any) -> None:
+        nonlocal rest
+        cut = list(rest)
+        for match in pattern.finditer(rest):
+            facts = read(match)
+            if facts:
+                found.extend(Found(fact, match.start(), match.end()) for fact in facts)
+                cut[match.start() : match.end()] = "\0" * (match.end() - match.start())
+        rest = "".join(cut)
+
+    take(_EMAIL, lambda match: [Fact("email", match.group().casefold())])
+    take(_ISO_DATE, lambda match: _date(match.group(1), match.group(2), match.group(3)))
+    take(_US_DATE, lambda match: _date(match.group(3), match.group(1), match.group(2)))
+    take(_MONTH_DAY, _month_days)
+    take(_DAY_MONTH, _month_days)
+    take(_TIME, _time)
+    take(_MONEY, lambda match: _amount(match.group(1) or match.group(2), money=True))
+    take(_PHONE, _phone)
+    take(_QUANTITY, lambda match: _amount(match.group(1)))
+    take(_TOKEN, lambda match: _identifier(match.group(), vocabulary))
+    take(_NUMBER, lambda match: _amount(match.group(1)))
+    found.sort(key=lambda item: item.start)
+    return found + _terms(text, vocabulary)
+
+
+def facts_of(text: str, vocabulary: Vocabulary | None = None) -> FactSet:
+    """The facts of ``text`` as a set. Number words count as numbers here (``two reservations``)."""
+    found = [item.fact for item in find(text, vocabulary)]
+    words = re.findall(r"[a-z]+", text.casefold())
+    return FactSet([*found, *(Fact("amount", _WORDS[word]) for word in words if word in _WORDS)])
+
+
+def stated(text: str, vocabulary: Vocabulary | None = None) -> FactSet:
+    """The facts ``text`` states in digits or names: what may be required of another text."""
+    return FactSet(item.fact for item in find(text, vocabulary))
+
+
+def vocabulary_of(messages: Sequence[Message]) -> Vocabulary:
+    """Reads the tool calls and results of a conversation."""
+    ids: set[str] = set()
+    terms: set[str] = set()
+    for message in messages:
+        values: list[tuple[str, Any]] = []
+        if message.role == "tool":
+            values += leaves(parse_json(message.text))
+        for call in message.tool_calls:
+            values += leaves(call.arguments)
+        for key, value in values:
+            if not isinstance(value, str) or len(value) > 60:
+                continue
+            if re.fullmatch(r"[A-Z]{5,}", value):
+                ids.add(value)
+            elif message.role == "tool" and _is_term(key, value):
+                terms.add(_plain(value))
+    return Vocabulary(frozenset(ids), frozenset(terms))
+
+
+def known_facts(messages: Sequence[Message], vocabulary: Vocabulary | None = None) -> FactSet:
+    """Every fact that stands anywhere in a conversation: what a truthful text can draw on."""
+    facts: list[Fact] = []
+    for message in messages:
+        facts += facts_of(message.text, vocabulary)
+        for call in message.tool_calls:
+            arguments = call.arguments
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+            facts += facts_of(text, vocabulary)
+    return FactSet(facts)
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value of ``text``, or ``text`` itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    """The leaves of a JSON value as (nearest key, value); an empty object or list is a leaf itself."""
+    if isinstance(value, dict) and value:
+        return [leaf for name, item in value.items() for leaf in leaves(item, str(name))]
+    if isinstance(value, list) and value:
+        return [leaf for item in value for leaf in leaves(item, key)]
+    return [(key, value)]
+
+
+def _date(year: str, month: str | int, day: str) -> list[Fact]:
+    month, number = int(month), int(day)
+    if not (1 <= month <= 12 and 1 <= number <= 31):
+        return []
+    return [Fact("date", f"{year}-{month:02d}-{number:02d}")]
+
+
+def _month_days(match: re.Match[str]) -> list[Fact]:
+    groups = match.groupdict()
+    month = _MONTHS[groups["month"][:3].casefold()]
+    days = [groups["day"], groups.get("until")]
+    return [fact for day in days if day for fact in _date(groups.get("year") or "????", month, day)]
+
+
+def _time(match: re.Match[str]) -> list[Fact]:
+    hour = int(match.group(1) or match.group(4))
+    minute = int(match.group(2) or 0)
+    half = (match.group(3) or match.group(5) or "").casefold()
+    if half.startswith("p") and hour < 12:
+        hour += 12
+    if half.startswith("a") and hour == 12:
+        hour = 0
+    return [Fact("time", f"{hour:02d}:{minute:02d}")] if hour < 25 and minute < 60 else []
+
+
+def _phone(match: re.Match[str]) -> list[Fact]:
+    digits = re.sub(r"\D", "", match.group())
+    if not 7 <= len(digits) <= 15 or re.fullmatch(r"[\d ]+", match.group()):
+        return []
+    return [Fact("phone", digits[-10:])]
+
+
+def _amount(text: str, *, money: bool = False) -> list[Fact]:
+    try:
+        number = Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return []
+    value = f"{number.normalize():f}"
+    return [Fact("amount", value, money)]
+
+
+def _identifier(token: str, vocabulary: Vocabulary) -> list[Fact]:
+    bare = token.lstrip("#")
+    if bare in vocabulary.ids:
+        return [Fact("id", bare.casefold())]
+    has_digit = any(character.isdigit() for character in bare)
+    if not has_digit or (bare.isdigit() and token[0] != "#") or _COMPOUND.fullmatch(bare):
+        return []
+    return [Fact("id", bare.casefold())] if not bare.isdigit() else _amount(bare)
+
+
+def _terms(text: str, vocabulary: Vocabulary) -> list[Found]:
+    plain = _plain(text)
+    found = []
+    for term in vocabulary.terms:
+        at = re.search(rf"(?<!\w){re.escape(term)}(?!\w)", plain)
+        if at:
+            found.append(Found(Fact("term", term), at.start(), at.end()))
+    return sorted(found, key=lambda item: item.fact.value)
+
+
+def _plain(text: str) -> str:
+    return text.casefold().replace("_", " ")
+
+
+_PERSON_KEYS = re.compile(r"first_?name|last_?name|full_?name|customer_?name|summary|description|text|body", re.I)
+_PLAIN_WORDS = {"yes", "no", "none", "true", "false", "null", "unknown", "available", "user", "other", "name", "ok"}
+
+
+def _is_term(key: str, value: str) -> bool:
+    if _PERSON_KEYS.fullmatch(key) or not 1 <= len(value.split()) <= 4 or len(value) < 3:
+        return False
+    return bool(re.fullmatch(r"[A-Za-z][A-Za-z _'&-]*", value)) and value.casefold() not in _PLAIN_WORDS

@@ -1,0 +1,241 @@
+"""What a text does in a conversation: what it asks for, whether it denies, reports something done, or closes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+CONFIRMATION = "confirmation"
+
+_TOPICS = {
+    "email": r"e-?mail",
+    "phone": r"phone number|telephone|mobile number|callback number|\bphone\b(?= *(?:,|or|and|\?))",
+    "zip": r"\bzip\b|postal code|post ?code",
+    "order id": r"order (?:id|number|#)|which order|order you",
+    "reservation id": r"reservation (?:id|number|code)|booking (?:id|number|reference|code)"
+    r"|which (?:reservation|booking)"
+    r"|confirmation (?:number|code)",
+    "user id": r"user ?(?:id|name)|account (?:id|number|name)|customer (?:id|number)|employee (?:id|number)|login name",
+    "ticket": r"ticket (?:id|number)|which ticket|case number|request number",
+    "device": r"device (?:id|number|name)|asset (?:id|tag|number)|serial number|which (?:device|laptop|machine)",
+    "name": r"\b(?:full|first|last|your|the) names?\b|passenger names?",
+    "birth date": r"date of birth|birth ?date|\bdob\b",
+    "address": r"(?<!e-mail )(?<!email )address",
+    "payment": r"payment|credit card|gift card|paypal|pay with|method to (?:use|refund)|which card",
+    "reason": r"reason|why\b|what happened|cause of",
+    "date": r"\bdates?\b|which day|what day|when\b",
+    "item": r"\bitems?\b|product|which one|variant|options? (?:would|do|you)",
+    "flight": r"which flight|flight (?:number|option)|flights? (?:would|do) you|preferred flight",
+    "cabin": r"cabin|class (?:would|do)|economy or business",
+    "passengers": r"passengers?\b|travell?ers?\b|how many people",
+    "bags": r"\bbags?\b|baggage|luggage",
+    "insurance": r"insurance",
+    "destination": r"destination|where (?:would|do|are) you|origin\b|airport",
+    "airplane mode": r"(?:airplane|flight) mode",
+    "mobile data": r"mobile data|data (?:is )?(?:enabled|turned on)",
+    "data saver": r"data saver",
+    "roaming": r"roaming",
+    "network mode": r"network (?:mode|type|preference)|preferred network",
+    "sim": r"\bsim\b",
+    "apn": r"\bapn\b",
+    "restart": r"restart|reboot|power(?:ing)? (?:off|cycle)|turn(?:ing)? (?:it|the phone|your phone) off and",
+    "wifi calling": r"wi-?fi calling",
+    "vpn": r"\bvpn\b",
+    "speed test": r"speed ?test",
+    "status bar": r"status bar|signal (?:strength|bars)",
+    "permissions": r"permissions?\b",
+    "error": r"error (?:message|code)|what (?:does it|do you) (?:say|see)",
+    "operating system": r"operating system|\bos\b|windows or mac",
+    "priority": r"priority|urgen|severity",
+}
+_ACTIONS = {
+    "cancel": r"cancel",
+    "refund": r"refund|reimburs|money back|credited back",
+    "exchange": r"exchang|swap",
+    "return": r"\breturn(?!\s+flight)(?:s|ed|ing)?\b",
+    "change": r"\bchang|modif|updat|switch|adjust|\bedit",
+    "book": r"\b(?:re)?book(?:s|ed|ing)?\b",
+    "upgrade": r"upgrad",
+    "downgrade": r"downgrad",
+    "transfer": r"transfer|human agent|escalat|representative|specialist",
+    "close": r"\bclos(?:e|es|ed|ing)\b|resolv",
+    "reopen": r"re-?open",
+    "assign": r"assign",
+    "reset": r"\breset",
+    "unlock": r"unlock",
+    "lock": r"\block(?:s|ed|ing)?\b",
+    "enable": r"enabl|turn(?:s|ed|ing)?(?: \w+){0,4} on\b|\bactivat",
+    "disable": r"disabl|turn(?:s|ed|ing)?(?: \w+){0,4} off\b|deactivat",
+    "restart": r"restart|reboot",
+    "pay": r"\bpa(?:y|ys|id|ying)\b|\bcharg",
+    "add": r"\badd(?:s|ed|ing)?\b",
+    "remove": r"remov|delet",
+    "grant": r"\bgrant|provision",
+    "revoke": r"revok",
+    "approve": r"approv",
+    "send": r"\bsen(?:d|ds|t|ding)\b",
+    "suspend": r"\bsuspend",
+    "resume": r"\bresum",
+    "order": r"\bplac(?:e|ed|ing) (?:an|the|your|this) order|\bordered\b",
+}
+_TOPIC = {name: re.compile(pattern, re.I) for name, pattern in _TOPICS.items()}
+_ACTION = {name: re.compile(pattern, re.I) for name, pattern in _ACTIONS.items()}
+
+
+def _any(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+_CONFIRM = _any(
+    r"confirm(?:ation)?\W+(?:if|that|whether|to|so|by|with|below|the above|these|this|all|and|yes)\b",
+    r"confirm(?:ation)?\W+you(?:['’]d| would| want|['’]re)",
+    r"confirm(?:ation)?(?:\s*[(.?!]|$)",
+    r"proceed|go ahead|would you like (?:me|us) to|would you like to (?:proceed|continue|go)",
+    r"shall (?:I|we)\b|should I\b|do you want (?:me|us) to|may I (?:go|proceed)",
+    r"is (?:this|that|everything) (?:correct|right|ok)|all correct",
+    r"yes/no|yes or no|['\"]yes['\"]|\(yes",
+)
+_REQUEST = _any(
+    r"\bplease (?!hold|wait|note|be aware|remember|feel free|accept|allow|understand|keep|don't hesitate|rest assured)",
+    r"\b(?:could|can|would|will) you\b",
+    r"\bI(?:['’]ll| will)? (?:also )?need (?:your|the|to (?:know|verify|confirm))",
+    r"\blet me know (?:which|what|whether|once|when|how|your|the)",
+    r"\blet me know if you(?:['’]d| would) (?:like (?:me )?to|prefer)",
+    r"\bmay I have\b",
+)
+_COURTESY = _any(
+    r"anything else|any(?: (?:other|more|further|additional))+ (?:question|request|concern|help|assist|need)",
+    r"further (?:help|assistance|questions?)|(?:else|more) (?:help|assistance)|need (?:any )?more details",
+    r"let me know if (?:you (?:need|have)|there)|feel free|hesitate|how (?:can|may) I (?:help|assist)",
+    r"just (?:ask|let me know)[!.]?$|please let me know[!.]?$",
+    r"if you (?:need|have) (?:any|more|help|further|questions)",
+)
+_DENY = _any(
+    r"\bunable to\b|\bcan ?not\b|\bcan['’]t\b|\bno longer\b|unfortunately",
+    r"\bnot (?:able|eligible|possible|allowed|permitted|available|qualif|cover)",
+    r"\bdo(?:es)?(?: not|n['’]t) (?:allow|permit|qualify|meet|cover)|\bdo(?:es)? not have",
+    r"\bdenied\b|\bineligible\b|\bdeclin|^no[,.](?! problem)|\bnot (?:currently )?(?:have|been|include)",
+    r"\bthere (?:is|are) (?:currently )?no\b|\bcould(?: not|n['’]t) find",
+)
+_DONE = _any(
+    r"\b(?:has|have) (?:now |already )?been (?:successfully )?(?P<first>\w+)",
+    r"\bI(?:['’]ve| have) (?:now |just |successfully )*(?P<second>\w+)",
+    r"\bsuccessfully (?P<third>\w+)|\b(?:is|are) now (?P<fourth>\w+)",
+)
+_DONE_LOOSELY = re.compile(
+    r"\b(?:is|are|was|were|got|gets|been) (?:now |all )?(?P<first>\w+)|\bI (?:just |already )?(?P<second>\w+ed|sent)\b"
+    r"|^\W*(?P<third>\w+ed)\b|\b(?:\w+) (?P<fourth>\w+ed)[.!:]",
+    re.I,
+)
+_DONE_WORD = re.compile(
+    r"cancel|refund|exchang|return(?:ed)|chang|modif|updat|switch|book|upgrad|downgrad|transfer|escalat|clos|resolv|reopen"
+    r"|assign|reset|unlock|locked|enabl|disabl|activat|paid|charged|added|removed|deleted|granted|revoked|approved|sent"
+    r"|suspend|resum|placed|processed|started|created|completed|submitted|scheduled|issued|raised|logged|opened",
+    re.I,
+)
+_CLOSE = _any(
+    r"you['’]re (?:very |most )?welcome|great day|good day|wonderful day|nice day|take care|goodbye|\bbye\b",
+    r"glad I could|happy to (?:have )?help(?:ed)?[.!]|enjoy your|safe travels",
+    r"thank you for (?:contacting|choosing|your patience)",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: the pieces of information (or steps) asked for; with ``any_of`` one of them is enough."""
+
+    topics: frozenset[str]
+    any_of: bool = False
+
+    def met_by(self, asked: frozenset[str]) -> bool:
+        """Whether a text that asks for ``asked`` asks for this."""
+        if not self.topics:
+            return bool(asked)
+        return bool(self.topics & asked) if self.any_of else self.topics <= asked
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What a text does.
+
+    Attributes:
+        requests: what it asks the user for, courtesies (``anything else?``) not counted.
+        actions: the kinds of action it speaks of (``refund``, ``cancel`` …), courtesies not counted.
+        denies: it says that something cannot be done or is not there.
+        done: it reports an action as carried out (``has been cancelled``).
+        done_loosely: the same, weaker wordings included (``is cancelled``, ``I cancelled``).
+        closes: it says goodbye.
+        words: number of words.
+    """
+
+    requests: tuple[Request, ...]
+    actions: frozenset[str]
+    denies: bool
+    done: bool
+    done_loosely: bool
+    closes: bool
+    words: int
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Everything asked for; ``something`` where it asks for what no topic names."""
+        return frozenset(topic for request in self.requests for topic in request.topics or {"something"})
+
+    @property
+    def act(self) -> str:
+        """``asks``, ``denies``, ``reports``, ``closes`` or ``informs``: the first that applies."""
+        if self.requests:
+            return "asks"
+        if self.denies:
+            return "denies"
+        if self.done:
+            return "reports"
+        return "closes" if self.closes else "informs"
+
+
+def analyse(text: str) -> Speech:
+    """Finds out what ``text`` does, by word lists for English service conversations."""
+    sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if re.search(r"\w", part)]
+    plain = [sentence for sentence in sentences if not _is_courtesy(sentence)]
+    core = " ".join(plain)
+    requests = tuple(_request(part) for part in plain if _is_request(part))
+    return Speech(
+        requests=requests,
+        actions=frozenset(name for name, pattern in _ACTION.items() if pattern.search(core)),
+        denies=any(_DENY.search(part) for part in plain if not _conditional(part)),
+        done=any(_reports(part, _DONE) for part in plain if not _conditional(part)),
+        done_loosely=any(_reports(part, _DONE) or _reports(part, _DONE_LOOSELY) for part in plain),
+        closes=bool(_CLOSE.search(text)) or (bool(sentences) and not plain),
+        words=len(text.split()),
+    )
+
+
+def _is_courtesy(sentence: str) -> bool:
+    return bool(_COURTESY.search(sentence)) and not re.search(r"shall I|proceed|\bconfirm\b", sentence, re.I)
+
+
+def _conditional(sentence: str) -> bool:
+    return bool(re.match(r"\W*(?:if|once|when|after|before|unless|in case)\b", sentence, re.I))
+
+
+def _is_request(sentence: str) -> bool:
+    if sentence.rstrip(" *_\"'”’)").endswith("?"):
+        return True
+    if re.match(r"\W*(?:if|in case)\b", sentence, re.I) and not re.search(
+        r"\bplease (?:confirm|provide)", sentence, re.I
+    ):
+        return False
+    return bool(_REQUEST.search(sentence))
+
+
+def _request(sentence: str) -> Request:
+    if _CONFIRM.search(sentence):
+        return Request(frozenset({CONFIRMATION}))
+    topics = frozenset(name for name, pattern in _TOPIC.items() if pattern.search(sentence))
+    return Request(topics, any_of=bool(re.search(r"\b(?:or|either)\b", sentence, re.I)))
+
+
+def _reports(sentence: str, pattern: re.Pattern[str]) -> bool:
+    if sentence.rstrip().endswith("?"):
+        return False
+    return any(_DONE_WORD.match(word) for match in pattern.finditer(sentence) for word in match.groups() if word)

@@ -1,0 +1,243 @@
+"""Judges a text to the user where the demonstration talks to the user: by facts, weakly without any, or by a judge."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pivotgym.envs.core import AgentEnv, Pivot
+from pivotgym.envs.trajectory import JsonObject, Message
+from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
+from pivotgym.verifiers.facts import (
+    Fact,
+    FactSet,
+    Vocabulary,
+    facts_of,
+    find,
+    known_facts,
+    stated,
+    vocabulary_of,
+)
+from pivotgym.verifiers.speech import CONFIRMATION, Speech, analyse
+
+MAX_WORDS_FACTOR, MAX_WORDS_MORE = 2, 40
+"""A text may have this many times the demonstration's words, plus so many."""
+MAX_EXTRA_FACTS = 2
+"""A text may state this many facts beyond the demonstration's, plus a quarter of those the demonstration states."""
+MAX_EXTRA_TOPICS = 1
+"""A text may ask for this many pieces of information beyond the demonstration's."""
+MIN_DISTINCT_TRIGRAMS = 0.6
+"""Below this share of distinct word trigrams a text of 30 words or more repeats itself."""
+TALK_ONLY_REWARD = 0.5
+"""Reward of a text that does the same as a demonstration without anything to check: never full."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What a demonstrated text demands; the same for every sample at a pivot."""
+
+    speech: Speech
+    facts: FactSet
+    required: list[Fact]
+    terms: list[Fact]
+    known: FactSet
+    vocabulary: Vocabulary
+
+    @property
+    def checkable(self) -> bool:
+        """Whether the demonstration holds anything a sample can be held to."""
+        topics = {topic for request in self.speech.requests for topic in request.topics} - {CONFIRMATION}
+        acts = self.speech.denies or self.speech.done or bool(self.speech.requests)
+        return bool(self.required or self.terms or topics or (acts and self.speech.actions))
+
+
+class TalkRule:
+    """How a text is judged where the demonstration talks.
+
+    A text is right by rule ``facts`` (reward 1) if all of this holds, else 0:
+
+    - it states every id, e-mail address, amount, date, time and phone number that the demonstration states and the
+      user has not said before (what the user said and the demonstration only echoes is not required, unless the
+      demonstration asks for a confirmation of nothing but that), and at least half of the known names and statuses;
+    - it states no id, amount, date … that stands neither in the conversation nor in the demonstration, and none as one
+      of two alternatives (``$60 or $88``) where the demonstration is definite;
+    - it asks for every piece of information that the demonstration asks for (one of them where the demonstration
+      offers alternatives), for at most one more, and for nothing where the demonstration asks nothing;
+    - it denies where the demonstration denies and only there; it reports as done what the demonstration reports as
+      done and only then; where the demonstration asks for a go-ahead, denies or reports, it speaks of at least half of
+      the kinds of action the demonstration speaks of;
+    - it is no list of everything: see ``MAX_EXTRA_FACTS``, ``MAX_WORDS_FACTOR``, ``MIN_DISTINCT_TRIGRAMS``.
+
+    A demonstration without any of that to check (``Is there anything else?``) is judged by rule ``talk_only``: a text
+    that breaks no limit above and does the same (asks, denies, reports, closes, informs) gets ``TALK_ONLY_REWARD``.
+
+    With a ``judge``, texts within the limits go to it and the verdict is the judge's; texts that invent facts, repeat
+    themselves or list everything fail before it is asked. The rules know English only.
+    """
+
+    def __init__(self, judge: Verifier | None = None, talk_only_reward: float = TALK_ONLY_REWARD) -> None:
+        self.judge_verifier = judge
+        self.talk_only_reward = talk_only_reward
+
+    def judge(self, env: AgentEnv, action: Message) -> Verdict:
+        """The verdict on a text; both ``action`` and the demonstration have no calls."""
+        case = _case(env, pivot_of(env))
+        speech = analyse(action.text)
+        problem = _out_of_bounds(case, action.text, speech)
+        if problem is not None:
+            return _wrong(*problem)
+        if self.judge_verifier is not None:
+            verdict = self.judge_verifier.verify(env, action)
+            by_facts = self._by_facts(case, action.text, speech)
+            evidence = {**verdict.evidence, "facts": by_facts.model_dump()}
+            return verdict.model_copy(update={"evidence": evidence})
+        return self._by_facts(case, action.text, speech)
+
+    def _by_facts(self, case: _Case, text: str, speech: Speech) -> Verdict:
+        problem = _other_act(case.speech, speech)
+        if problem is not None:
+            return _wrong(problem, {"act": speech.act, "demonstrated_act": case.speech.act})
+        if not case.checkable:
+            same = speech.act == case.speech.act
+            reason = f"{'also' if same else 'not'} {case.speech.act}; the demonstration has no checkable facts"
+            return Verdict(reward=self.talk_only_reward * same, rule="talk_only", reason=reason)
+        said = facts_of(text, case.vocabulary)
+        missing = [fact for fact in case.required if not said.covers(fact)]
+        if missing:
+            return _wrong("misses " + ", ".join(map(str, missing)), {"missing": list(map(str, missing))})
+        named = [fact for fact in case.terms if said.covers(fact)]
+        if 2 * len(named) < len(case.terms):
+            unnamed = [str(fact) for fact in case.terms if fact not in named]
+            return _wrong("misses " + ", ".join(unnamed), {"missing": unnamed})
+        evidence = {"facts": [str(fact) for fact in [*case.required, *case.terms]], "act": case.speech.act}
+        return Verdict(reward=1.0, rule="facts", reason="conveys what the demonstration conveys", evidence=evidence)
+
+
+def prose_problem(env: AgentEnv, demonstrated: str, sampled: str) -> str | None:
+    """Why a free-text argument (a note, a summary) does not say what the demonstrated one says, or None.
+
+    It must state the demonstrated ids, amounts, dates …, invent none, share a quarter of the demonstrated content
+    words (by their first five letters) and keep the limits of :class:`TalkRule`.
+    """
+    conversation = env.conversation
+    vocabulary = vocabulary_of(conversation)
+    wanted = FactSet(fact for fact in stated(demonstrated, vocabulary) if fact.kind != "term")
+    known = FactSet([*known_facts(conversation, vocabulary), *wanted])
+    said = facts_of(sampled, vocabulary)
+    missing = wanted.missing_from(said)
+    if missing:
+        return "misses " + ", ".join(map(str, missing))
+    invented = _invented(said, known)
+    if invented:
+        return "invents " + ", ".join(map(str, invented))
+    stems, found = _stems(demonstrated), _stems(sampled)
+    if stems and 4 * len(stems & found) < len(stems):
+        return "says something else"
+    if len(sampled.split()) > MAX_WORDS_FACTOR * len(demonstrated.split()) + MAX_WORDS_MORE:
+        return "much longer than demonstrated"
+    return "repeats itself" if _repeats(sampled) else None
+
+
+def _case(env: AgentEnv, pivot: Pivot) -> _Case:
+    if "talk" not in pivot.cache:
+        pivot.cache["talk"] = _build_case(env, pivot.demonstration.text)
+    case: _Case = pivot.cache["talk"]
+    return case
+
+
+def _build_case(env: AgentEnv, text: str) -> _Case:
+    conversation = env.conversation
+    vocabulary = vocabulary_of(conversation)
+    speech = analyse(text)
+    facts = stated(text, vocabulary)
+    user_said = known_facts([message for message in conversation if message.role == "user"], vocabulary)
+    hard = [fact for fact in facts if fact.kind != "term"]
+    required = [fact for fact in hard if not user_said.covers(fact) and not fact.trivial]
+    if not required and CONFIRMATION in speech.asked:
+        required = [fact for fact in hard if not fact.trivial]
+    terms = [fact for fact in facts if fact.kind == "term" and not user_said.covers(fact)]
+    known = FactSet([*known_facts(conversation, vocabulary), *facts_of(text, vocabulary)])
+    return _Case(speech, FactSet(hard), required, terms, known, vocabulary)
+
+
+def _out_of_bounds(case: _Case, text: str, speech: Speech) -> tuple[str, JsonObject] | None:
+    """What no judge need be asked about: nothing said, invented facts, padding."""
+    if not re.search(r"\w", text):
+        return "says nothing", {}
+    said = FactSet(fact for fact in stated(text, case.vocabulary) if fact.kind != "term")
+    invented = _invented(said, case.known)
+    if invented:
+        return "invents " + ", ".join(map(str, invented)), {"invented": list(map(str, invented))}
+    extra = [fact for fact in said.missing_from(case.facts) if not fact.trivial]
+    limit = MAX_EXTRA_FACTS + len(case.facts) // 4
+    if len(extra) > limit:
+        return f"states {len(extra)} facts beyond the demonstration", {"extra": list(map(str, extra)), "limit": limit}
+    if speech.words > MAX_WORDS_FACTOR * case.speech.words + MAX_WORDS_MORE:
+        return f"{speech.words} words where the demonstration has {case.speech.words}", {}
+    if _repeats(text):
+        return "repeats itself", {}
+    hedged = _hedged(text, case)
+    return (f"leaves open whether {hedged}", {"hedged": hedged}) if hedged else None
+
+
+def _other_act(wanted: Speech, given: Speech) -> str | None:
+    unmet = [request for request in wanted.requests if not request.met_by(given.asked)]
+    if unmet:
+        return "does not ask for " + ", ".join(sorted(unmet[0].topics) or ["anything"])
+    if given.requests and not wanted.requests:
+        return "asks for " + ", ".join(sorted(given.asked)) + " where the demonstration asks nothing"
+    more = given.asked - wanted.asked
+    if len(more) > MAX_EXTRA_TOPICS and "something" not in wanted.asked:
+        return "also asks for " + ", ".join(sorted(more))
+    if wanted.denies != given.denies:
+        return "denies" if given.denies else "does not say that it cannot be done or is not there"
+    if given.done and not wanted.done_loosely:
+        return "reports something as done that is not"
+    if wanted.done and not given.done_loosely:
+        return "does not report what was done"
+    if wanted.denies or wanted.done or CONFIRMATION in wanted.asked:
+        common = wanted.actions & given.actions
+        if 2 * len(common) < len(wanted.actions):
+            return "does not speak of " + ", ".join(sorted(wanted.actions - given.actions))
+    return None
+
+
+def _invented(said: FactSet, known: FactSet) -> list[Fact]:
+    return [fact for fact in said.missing_from(known) if fact.kind != "term" and not fact.trivial]
+
+
+def _repeats(text: str) -> bool:
+    words = re.findall(r"\w+", text.casefold())
+    if len(words) < 30:
+        return False
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(trigrams)) < MIN_DISTINCT_TRIGRAMS * len(trigrams)
+
+
+def _hedged(text: str, case: _Case) -> str | None:
+    """Two alternatives of which the demonstration states exactly one, as ``amount 60 or amount 88``."""
+    found = [item for item in find(text, case.vocabulary) if item.fact.kind != "term"]
+    for first, second in pairwise(found):
+        between = text[first.end : second.start]
+        if first.fact.kind != second.fact.kind or first.fact.trivial or second.fact.trivial:
+            continue
+        alternatives = re.fullmatch(r"[\s\W]*(?:or|/|maybe|perhaps)(?: \w+){0,2}[\s\W]*", between, re.I)
+        if alternatives and case.facts.covers(first.fact) != case.facts.covers(second.fact):
+            return f"{first.fact} or {second.fact}"
+    return None
+
+
+_STOP = frozenset(
+    {"the", "and", "for", "with", "that", "this", "from", "their", "they", "have", "has", "was", "were", "are", "been"}
+    | {"will", "would", "user", "customer"}
+)
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r"[a-z]{3,}", text.casefold())
+    return {word[:5] for word in words if word not in _STOP}
+
+
+def _wrong(reason: str, evidence: JsonObject | None = None) -> Verdict:
+    return Verdict(reward=0.0, rule="facts", reason=reason, evidence=evidence or {})
