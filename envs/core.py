@@ -131,7 +131,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
     verdict on the single action.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium declares it so)
     Config: ClassVar[type[EnvConfig]] = EnvConfig
     default_verifier: ClassVar[str] = "effects"
 
@@ -202,6 +202,13 @@ class AgentEnv(gym.Env[str, Any], ABC):
     def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
         """A short kind for a known cause of a divergence (``injected_error`` …), or None when unknown."""
         return None
+
+    def faults(self) -> Sequence[tuple[object, str]]:
+        """Where the episode's infrastructure can fail: ``(object, method name)``.
+
+        The conformance suite makes each fail in turn and looks that no reward comes of it. Name the innermost calls.
+        """
+        return [(self, "respond")]
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import multiprocessing
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,11 +101,33 @@ def _write(space: ChatSpace, index: int, value: str, shared_memory: Any) -> None
 
 
 @read_from_shared_memory.register(ChatSpace)
-def _read(space: ChatSpace, shared_memory: Any, n: int = 1) -> tuple[str, ...]:
-    buffer = memoryview(shared_memory.get_obj()).cast("B")
-    texts = []
-    for index in range(n):
-        start = index * (space.max_bytes + _HEADER)
+def _read(space: ChatSpace, shared_memory: Any, n: int = 1) -> SharedTexts:
+    return SharedTexts(space, shared_memory, n)
+
+
+class SharedTexts(Sequence[str]):
+    """The texts in shared memory as they are when looked at.
+
+    Gymnasium reads the memory once, when the vector environment is made, and expects a view; what it hands out of
+    ``reset`` and ``step`` is a deep copy, which here is a plain tuple of the texts at that moment.
+    """
+
+    def __init__(self, space: ChatSpace, shared_memory: Any, n: int) -> None:
+        self._slot, self._memory, self._n = space.max_bytes + _HEADER, shared_memory, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        start = range(self._n)[index] * self._slot
+        buffer = memoryview(self._memory.get_obj()).cast("B")
         length = int.from_bytes(buffer[start : start + _HEADER], "little")
-        texts.append(bytes(buffer[start + _HEADER : start + _HEADER + length]).decode("utf-8", "surrogatepass"))
-    return tuple(texts)
+        return bytes(buffer[start + _HEADER : start + _HEADER + length]).decode("utf-8", "surrogatepass")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[str, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))

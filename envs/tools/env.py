@@ -116,7 +116,26 @@ class ToolsEnv(AgentEnv):
         """The domain's explanation."""
         return self.domain.explain(action, replayed, recorded)
 
+    def faults(self) -> Sequence[tuple[object, str]]:
+        """The domain's tool calls."""
+        return [(self.domain, "call")]
+
     # Inner parts ----------------------------------------------------------------------------------------------
+
+    def _begin(self, task: Task, messages: list[Message] | None = None, tools: list[JsonObject] | None = None) -> None:
+        super()._begin(task, messages, tools)
+        if messages is not None:  # a restore: what was said and called comes with the recording
+            return
+        episode = self.episode
+        for message in episode.messages:
+            for call in message.tool_calls:  # a task that begins in the middle of a conversation
+                self.domain.call(self._session, call, "user" if message.role == "user" else "assistant")
+        last = episode.messages[-1] if episode.messages else None
+        if last is not None and last.role == "assistant" and not last.tool_calls and self._user() is not None:
+            # The agent has greeted: it is the user's turn.
+            episode.messages.pop()
+            answer = self._ask_user(last)
+            episode.messages += [last, *answer.messages]
 
     def _run_calls(self, action: Message, recorded: Sequence[Message] | None) -> Response:
         results = [message for message in recorded or () if message.role == "tool" and message.requestor == "assistant"]
