@@ -20,7 +20,7 @@ from pivotgym.envs.trajectory import Message, Task, Trajectory, canonical_json, 
 if TYPE_CHECKING:
     from pivotgym.envs.core import AgentEnv
 
-Status = Literal["exact", "normalised", "diverged"]
+Status = Literal["exact", "normalised", "recorded", "diverged"]
 
 
 class ObservationCheck(BaseModel):
@@ -29,7 +29,8 @@ class ObservationCheck(BaseModel):
     Attributes:
         turn: the turn whose action brought it.
         message: index of the recorded message in the trajectory.
-        status: ``exact``, ``normalised`` (equal after the domain's normaliser) or ``diverged``.
+        status: ``exact``, ``normalised`` (equal after the domain's normaliser), ``recorded`` (not replayed but taken from
+            the recording: its call never ran) or ``diverged``.
         kind: for a divergence its known cause, else ``different``, ``missing`` or ``unexpected``.
         diff: for a divergence a readable diff, at most 2,000 characters.
     """
@@ -69,8 +70,9 @@ class RestoreReport(BaseModel):
 
     @property
     def fidelity(self) -> float:
-        """Share of observations that match; 1.0 where there are none."""
-        return 1.0 - len(self.diverged) / len(self.checks) if self.checks else 1.0
+        """Share of replayed observations that match; 1.0 where there are none."""
+        replayed = sum(check.status != "recorded" for check in self.checks)
+        return 1.0 - len(self.diverged) / replayed if replayed else 1.0
 
 
 def prefix_keys(env: AgentEnv, trajectory: Trajectory, task: Task) -> list[str]:
@@ -151,6 +153,8 @@ def check_observations(
 
 def _compare(env: AgentEnv, action: Message, got: Message | None, want: Message | None, index: int) -> ObservationCheck:
     if got is not None and want is not None:
+        if got is want:
+            return ObservationCheck(turn=0, message=index, status="recorded", kind=env.explain(action, None, want))
         if got.text == want.text:
             return ObservationCheck(turn=0, message=index, status="exact")
         if env.normalise(got.text) == env.normalise(want.text):

@@ -153,7 +153,7 @@ class CowTable(dict[str, Any]):
         for key, record in dict(*args, **records).items():
             self[key] = record
 
-    def __ior__(self, other: Any) -> CowTable:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> CowTable:  # type: ignore[override]
         self.update(other)
         return self
 

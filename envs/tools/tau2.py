@@ -8,13 +8,14 @@ records (airline, retail) are shared copy-on-write, everything else (telecom, th
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import importlib.util
 import pickle
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from pivotgym.envs.core import Opening
 from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
 from pivotgym.envs.snapshots import State
-from pivotgym.envs.tools.cow import Access, CowTable, Table, diff_tables, flatten
+from pivotgym.envs.tools.cow import Access, CowTable, Table, diff_tables
 from pivotgym.envs.tools.domain import ToolDomain, User
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
 from pivotgym.envs.verdict import Verdict
@@ -83,7 +84,6 @@ class Template:
     schemas: list[JsonObject]
     user_schemas: list[JsonObject]
     read_only: frozenset[str]
-    hashes: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
 
 class Tau2Domain(ToolDomain):
@@ -165,7 +165,10 @@ class Tau2Domain(ToolDomain):
     # Sessions ------------------------------------------------------------------------------------------------
 
     def open(self, task: Task) -> Session:
-        """A session in the task's initial state: data, actions and message history applied as tau2 does."""
+        """A session in the task's initial state: data and actions applied as tau2 does.
+
+        The message history some tasks begin with is part of the conversation: the environment runs its calls.
+        """
         definition = self.definition(task)
         template = self._template(task)
         session = self._session(template, template.pristine)
@@ -174,7 +177,7 @@ class Tau2Domain(ToolDomain):
             session.environment.set_state(
                 initialization_data=initial.initialization_data if initial else None,
                 initialization_actions=initial.initialization_actions if initial else None,
-                message_history=(initial.message_history if initial else None) or [],
+                message_history=[],
             )
         except Exception as error:
             # Tasks travel with recordings and may be of another version: whatever fails here is about the task.
@@ -198,11 +201,7 @@ class Tau2Domain(ToolDomain):
             arguments=copy.deepcopy(call.arguments),
             requestor=requestor,
         )
-        session.access.writing = call.name not in session.template.read_only
-        try:
-            return str(environment.get_response(wanted).content)
-        finally:
-            session.access.writing = True
+        return str(environment.get_response(wanted).content)
 
     def save(self, session: Session) -> State:
         """The state; costs what was changed since the last time."""
@@ -248,7 +247,14 @@ class Tau2Domain(ToolDomain):
         return judge(self, task, session, messages)
 
     def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
-        """``service_error``, ``error_text`` (both failed, in other words), ``lost_result`` or None."""
+        """Known causes of a divergence.
+
+        ``service_error`` (the recording has an error that the tools never give), ``error_text`` (both failed, in other
+        words), ``call_fails_now`` and ``call_failed_then`` (only one side failed: another task or database version),
+        or None.
+        """
+        if replayed is None and recorded is not None and _SERVICE_ERROR.search(recorded.text):
+            return "service_error"
         if recorded is not None and replayed is not None:
             if _SERVICE_ERROR.search(recorded.text) and not _SERVICE_ERROR.search(replayed.text):
                 return "service_error"
@@ -262,10 +268,9 @@ class Tau2Domain(ToolDomain):
 
     def recorded_only(self, call: ToolCall, recorded: Message) -> bool:
         """A recorded error that no tool of tau2 gives: a service failed in front of the tool."""
-        text = recorded.text
-        if len(text) > 2000 or not (recorded.source.get("error") or text.lower().startswith(("error", "{\"error"))):
-            return False
-        return _SERVICE_ERROR.search(text) is not None
+        text = recorded.text.strip()
+        data = text.startswith(("{", "[")) and not text.lower().startswith('{"error')
+        return len(text) <= 1000 and not data and _SERVICE_ERROR.search(text) is not None
 
     # Inner parts ---------------------------------------------------------------------------------------------
 
@@ -292,6 +297,7 @@ class Tau2Domain(ToolDomain):
             }
             toolkit.db = original.db.model_copy(update={**fields, **tables})
             setattr(environment, kit, toolkit)
+        environment.make_tool_call = _sharing(environment.make_tool_call, access, template.read_only)
         return Session(environment, access, template)
 
     def _table(self, session: Session, kit: str, database: Any, name: str) -> CowTable:
@@ -416,7 +422,10 @@ def _records(fields: Mapping[str, Any]) -> Table:
 
 def from_tau2(message: Any) -> Message:
     """A message of the ``tau2`` package."""
-    calls = [ToolCall(id=call.id or None, name=call.name, arguments=call.arguments) for call in _calls(message)]
+    calls = [
+        ToolCall(id=call.id or None, name=call.name, arguments=call.arguments)
+        for call in getattr(message, "tool_calls", None) or []
+    ]
     if message.role == "tool":
         return Message(
             role="tool", content=message.content, tool_call_id=message.id or None, requestor=message.requestor
@@ -424,8 +433,19 @@ def from_tau2(message: Any) -> Message:
     return Message(role=message.role, content=message.content, tool_calls=calls)
 
 
-def _calls(message: Any) -> list[Any]:
-    return list(getattr(message, "tool_calls", None) or [])
+def _sharing(make_tool_call: Callable[..., Any], access: Access, read_only: frozenset[str]) -> Callable[..., Any]:
+    """The same, with records shared while a tool runs that changes nothing."""
+
+    # The wrapper keeps the wrapped name, which is part of the error that wrongly named arguments give.
+    @functools.wraps(make_tool_call)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        access.writing = (args[0] if args else kwargs.get("tool_name")) not in read_only
+        try:
+            return make_tool_call(*args, **kwargs)
+        finally:
+            access.writing = True
+
+    return call
 
 
 def _is_table(value: Any) -> bool:
@@ -440,4 +460,4 @@ def _take_class_state(toolkit: Any) -> None:
                 vars(toolkit).setdefault(name, copy.deepcopy(value))
 
 
-__all__ = ["Session", "Tau2Domain", "diff_saved", "dump_record", "flatten", "from_tau2", "import_tau2"]
+__all__ = ["Session", "Tau2Domain", "diff_saved", "dump_record", "from_tau2", "import_tau2"]
