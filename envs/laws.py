@@ -336,10 +336,7 @@ def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def honest_reward(subject: Subject) -> Checked:
     """An infrastructure that fails is a typed error out of ``step``; there is no reward, and a reset goes on."""
-    trajectory, turn = next(
-        ((trajectory, turn) for trajectory, turn in subject.turns if trajectory.action(turn).tool_calls),
-        subject.turns[0],
-    )
+    trajectory, turn, action = _a_call(subject)
     with closing(subject.make(None)) as env:
         env.reset(options={"trajectory": trajectory, "turn": turn})
         names = [f"{type(owner).__name__}.{name}" for owner, name in env.faults()]
@@ -348,26 +345,34 @@ def honest_reward(subject: Subject) -> Checked:
             owner, name = env.faults()[position]
             with _broken(owner, name) as reached:
                 try:
-                    _, reward, _, _, info = env.step(trajectory.action(turn))
+                    _, reward, _, _, info = env.step(action)
                 except InfrastructureError:
                     pass
                 else:
                     if not reached:
-                        raise LawBroken(
-                            f"{where} was made to fail, but the recorded action does not come there", position
-                        )
+                        raise LawBroken(f"{where} was made to fail, but no recorded action comes there", position)
                     told = info.get("verdict") or info.get("termination")
                     raise LawBroken(f"{where} failed and step gave reward {reward} ({told})", position)
             try:
-                env.step(trajectory.action(turn))
+                env.step(action)
             except gym.error.ResetNeeded:
                 continue
             raise LawBroken(f"{where} failed, yet the episode goes on in an unknown state", position)
         env.reset(options={"trajectory": trajectory, "turn": turn})
-        _, reward, _, _, _ = env.step(trajectory.action(turn))
+        _, reward, _, _, _ = env.step(action)
         if not isinstance(reward, float) or not 0.0 <= reward <= 1.0:
             raise LawBroken(f"reward {reward!r} is no number in [0, 1]", len(names))
     return len(names), f"{', '.join(names)}: a failure is an error, not a reward, and a reset goes on"
+
+
+def _a_call(subject: Subject) -> tuple[Trajectory, int, Message]:
+    """A recorded tool call and its turn; where nothing ever called a tool, some action."""
+    for trajectory, _ in subject.turns:
+        for turn in range(len(trajectory.turns)):
+            if trajectory.action(turn).tool_calls:
+                return trajectory, turn, trajectory.action(turn)
+    trajectory, turn = subject.turns[0]
+    return trajectory, turn, trajectory.action(turn)
 
 
 @contextmanager
