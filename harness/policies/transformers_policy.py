@@ -1,0 +1,213 @@
+"""A Hugging Face model in this process as a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pivotgym.envs.actions import parse_action
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.trajectory import Message
+from pivotgym.harness.chat import ChatFormat
+from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
+from pivotgym.harness.policies.embedded import chat_template, embedded_model
+from pivotgym.harness.policies.sampler import Limits, Sample, sample_tokens
+from torch import nn
+
+
+class PromptTooLong(BadInput):
+    """A conversation leaves no room to answer in the model's context.
+
+    Attributes:
+        index: which conversation of the batch.
+        length: tokens of its prompt.
+        context: tokens the model can see.
+    """
+
+    def __init__(self, index: int, length: int, context: int) -> None:
+        super().__init__(f"conversation {index}: a prompt of {length} tokens in a context of {context}")
+        self.index, self.length, self.context = index, length, context
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (PromptTooLong, (self.index, self.length, self.context))
+
+
+class TransformersPolicy:
+    """Samples from a model in this process.
+
+    The model may be shared with a trainer (a peft wrapper too): nothing is copied, so the next call sees the new
+    weights. It is put into eval mode while sampling and back afterwards.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer, with a chat template.
+        name: shown in reports.
+        adapter: folder of a LoRA adapter; it is merged into the weights, which makes sampling faster.
+        template_args: extra variables for the chat template.
+        limits: how much is decoded at once.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str = "transformers",
+        adapter: Path | None = None,
+        template_args: dict[str, Any] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.model = model if adapter is None else merge_adapter(model, adapter)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.usage = Usage()
+        self.format = ChatFormat(tokenizer, template_args)
+        self.limits = limits or Limits()
+        self.end_ids = self.format.end_ids | _generation_ends(self.model)
+        config: Any = getattr(self.model, "config", None)
+        self.context = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+
+    def sample(
+        self, conversations: Sequence[Conversation], n: int = 1, sampling: Sampling | None = None
+    ) -> list[list[Completion]]:
+        """``n`` completions for each conversation. Equal for equal weights, batch and seed.
+
+        Raises:
+            PromptTooLong: a prompt fills the model's context.
+        """
+        sampling = sampling or Sampling()
+        started = time.perf_counter()
+        prompts: dict[tuple[int, ...], list[int]] = {}
+        for index, conversation in enumerate(conversations):
+            ids = self.format.prompt_ids(conversation)
+            if len(ids) >= self.context:
+                raise PromptTooLong(index, len(ids), self.context)
+            prompts.setdefault(tuple(ids), []).append(index)
+        generator = torch.Generator()
+        if sampling.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(sampling.seed)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            samples = sample_tokens(
+                self.model,
+                [list(prompt) for prompt in prompts],
+                [n * len(owners) for owners in prompts.values()],
+                end_ids=self.end_ids,
+                max_tokens=[min(sampling.max_tokens, self.context - len(prompt)) for prompt in prompts],
+                pad_id=min(self.end_ids),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                generator=generator,
+                limits=self.limits,
+            )
+        finally:
+            self.model.train(was_training)
+        results: list[list[Completion]] = [[] for _ in conversations]
+        for (prompt, owners), drawn in zip(prompts.items(), samples, strict=True):
+            prompt_ids = list(prompt)
+            for position, owner in enumerate(owners):
+                mine = drawn[position * n : (position + 1) * n]
+                results[owner] = [self._completion(prompt_ids, sample) for sample in mine]
+        self.usage.calls += len(conversations) * n
+        self.usage.prompt_tokens += sum(map(len, prompts))
+        self.usage.sampled_tokens += sum(len(sample.token_ids) for drawn in samples for sample in drawn)
+        self.usage.seconds += time.perf_counter() - started
+        return results
+
+    def _completion(self, prompt_ids: list[int], sample: Sample) -> Completion:
+        # Ends the model's own configuration names beside the template's are no part of the text either.
+        ids = sample.token_ids[:-1] if sample.ended else sample.token_ids
+        text = self.format.text(ids)
+        if sample.ended:
+            message, malformed = parse_action(text)
+        else:
+            message = Message(role="assistant", content=text)
+            malformed = f"cut off after {len(sample.token_ids)} tokens"
+        return Completion(
+            message=message,
+            text=text,
+            prompt_ids=prompt_ids,
+            token_ids=sample.token_ids,
+            logprobs=sample.logprobs,
+            stop_reason="stop" if sample.ended else "length",
+            malformed=malformed,
+        )
+
+
+def merge_adapter(model: nn.Module, adapter: Path) -> nn.Module:
+    """``model`` with the LoRA adapter of folder ``adapter`` added to its weights.
+
+    Raises:
+        BadInput: the folder holds no adapter, or one that does not fit the model.
+    """
+    from peft import PeftModel
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise BadInput("not a folder with an adapter (no adapter_config.json)", file=adapter)
+    try:
+        wrapped: Any = PeftModel.from_pretrained(model, str(adapter))
+    except (RuntimeError, ValueError, OSError) as problem:
+        raise BadInput(f"the adapter does not fit the model: {problem}", file=adapter) from problem
+    merged: nn.Module = wrapped.merge_and_unload()
+    return merged
+
+
+def _generation_ends(model: nn.Module) -> frozenset[int]:
+    config: Any = getattr(model, "generation_config", None)
+    ends = getattr(config, "eos_token_id", None)
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+
+def load_model(source: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer of ``embedded``, a model folder, or a Hugging Face name.
+
+    The embedded model comes with the package's own chat template.
+
+    Args:
+        source: what to load.
+        device: torch device; None takes the accelerator where there is one.
+        dtype: torch dtype name; None takes float32 on CPU and the checkpoint's own elsewhere.
+
+    Raises:
+        BadInput: there is no such model, or it is no causal language model.
+        EmbeddedModelUnavailable: the embedded model could not be obtained.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision: Any = getattr(torch, dtype, None) if dtype else (torch.float32 if target == "cpu" else "auto")
+    if dtype and not isinstance(precision, torch.dtype):
+        raise BadInput(f"there is no torch dtype {dtype!r}")
+    folder = str(embedded_model()) if source == "embedded" else source
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=precision)
+    except (OSError, ValueError, KeyError) as problem:
+        reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+        raise BadInput(f"cannot load model {source!r}: {reason}") from problem
+    if source == "embedded":
+        tokenizer.chat_template = chat_template()
+    return model.to(target).eval(), tokenizer
+
+
+def load_transformers_policy(
+    source: str,
+    *,
+    adapter: Path | None = None,
+    name: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    template_args: dict[str, Any] | None = None,
+    limits: Limits | None = None,
+) -> TransformersPolicy:
+    """:class:`TransformersPolicy` on :func:`load_model`, with an adapter merged in where one is given."""
+    model, tokenizer = load_model(source, device=device, dtype=dtype)
+    return TransformersPolicy(
+        model, tokenizer, name=name or source, adapter=adapter, template_args=template_args, limits=limits
+    )
