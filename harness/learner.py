@@ -1,0 +1,309 @@
+"""The weights that learn: LoRA or all of them, their optimiser, their reference, their checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.trajectory import JsonObject
+from pivotgym.harness.forward import Logprobs, group_logprobs, padded_logprobs, supports_shared_prompt
+from pivotgym.harness.runs import whole_folder, write_json
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+LEARNER, REFERENCE = "default", "reference"
+
+
+class LoraOptions(BaseModel):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685); no dropout, because the policy that samples has none.
+
+    Attributes:
+        rank: of the update matrices.
+        alpha: the update is scaled by ``alpha / rank``.
+        targets: names of the linear modules to adapt, or ``all-linear``.
+        layers: adapt only so many layers from the top; the backward pass ends there. None adapts all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    layers: int | None = Field(None, ge=1)
+
+
+class OptimOptions(BaseModel):
+    """AdamW with a constant learning rate after a linear warm-up.
+
+    Attributes:
+        lr: learning rate.
+        warmup: updates until it is reached.
+        weight_decay: decoupled.
+        betas: decay of the moment estimates.
+        grad_clip: largest gradient norm.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(1e-4, gt=0)
+    warmup: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    grad_clip: float = Field(1.0, gt=0)
+
+
+class Learner:
+    """A model being trained.
+
+    Without LoRA all weights train and the reference is a frozen copy. With LoRA the reference costs nothing: it is
+    the base model (adapter off), or, after a warm start, a second frozen copy of the warm-start adapter. So the
+    learner's own adapter always applies to the original base model, whatever it started from.
+
+    Args:
+        model: a causal language model; with LoRA it is changed in place (adapters are put into it).
+        lora: None trains all weights.
+        optim: the optimiser.
+        warm_start: folder of a LoRA adapter to start from (its rank and targets replace those of ``lora``).
+        seed: of the adapter's initial weights.
+        reference: whether a reference policy will be asked for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lora: LoraOptions | None,
+        optim: OptimOptions,
+        *,
+        warm_start: Path | None = None,
+        seed: int = 0,
+        reference: bool = False,
+    ) -> None:
+        self.optim = optim
+        self.lora = lora is not None or warm_start is not None
+        self.warm = warm_start is not None
+        self._frozen: nn.Module | None = None
+        self._shared: bool | None = None
+        self.base = model
+        if warm_start is not None:
+            self.model: Any = _with_adapter(model, warm_start, reference=reference)
+        elif lora is not None:
+            self.model = _with_lora(model, lora, seed)
+        else:
+            self.model = model
+            model.requires_grad_(True)
+            if reference:
+                self._frozen = copy.deepcopy(model).requires_grad_(False).eval()
+        # Never train mode: what trains must be the distribution that sampled, so nothing may drop out.
+        self.model.eval()
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
+        )
+
+    @contextmanager
+    def reference_model(self) -> Iterator[nn.Module]:
+        """The frozen reference policy, for forward passes inside the ``with`` block."""
+        if self._frozen is not None:
+            yield self._frozen
+        elif not self.lora:
+            raise BadInput("the learner was made without a reference policy", field="reference")
+        elif self.warm:
+            self.model.set_adapter(REFERENCE)
+            try:
+                yield self.model
+            finally:
+                self.model.set_adapter(LEARNER)
+                for parameter in self.parameters:  # switching adapters also switches what trains
+                    parameter.requires_grad_(True)
+        else:
+            with self.model.disable_adapter():
+                yield self.model
+
+    def lr_at(self, update: int) -> float:
+        """Learning rate of update ``update``, counted from 1."""
+        return self.optim.lr * min(1.0, update / self.optim.warmup) if self.optim.warmup else self.optim.lr
+
+    def update(self, number: int) -> float | None:
+        """One optimiser step on the gradients at hand.
+
+        Args:
+            number: of this update, from 1, for the warm-up.
+
+        Returns:
+            The gradient norm before clipping; None where it was not finite and the update was left out.
+        """
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.grad_clip))
+        finite = math.isfinite(norm)
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr_at(number)
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm if finite else None
+
+    def logprobs(self, groups: Sequence[tuple[list[int], list[list[int]]]], model: nn.Module | None = None) -> Logprobs:
+        """Log-probabilities and entropies of completions, each prompt computed once where the model allows it.
+
+        Args:
+            groups: pairs of prompt and completions, token ids exactly as sampled.
+            model: other weights than the learner's (the reference).
+
+        Returns:
+            Rows are the completions of the first group, then of the second, and so on.
+        """
+        model = self.model if model is None else model
+        if self._shared is None:
+            self._shared = supports_shared_prompt(self.model)
+        if self._shared:
+            return group_logprobs(model, groups, with_entropy=True)
+        found = [padded_logprobs(model, prompt, completions, with_entropy=True) for prompt, completions in groups]
+        return Logprobs(
+            _stack([item.logprobs_NT for item in found]),
+            _stack([item.mask_NT for item in found]),
+            _stack([item.entropy_NT for item in found if item.entropy_NT is not None]),
+        )
+
+    # On disk --------------------------------------------------------------------------------------------------
+
+    def save_weights(self, folder: Path) -> None:
+        """The adapter, or the whole model, in the form ``from_pretrained`` reads."""
+        if self.lora:
+            self.model.save_pretrained(str(folder), selected_adapters=[LEARNER], save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)  # a card with blanks
+        else:
+            with _quiet():
+                self.model.save_pretrained(str(folder), max_shard_size="1000GB")
+
+    def load_weights(self, folder: Path) -> None:
+        """Weights saved by :meth:`save_weights`."""
+        from safetensors.torch import load_file
+
+        if self.lora:
+            from peft import set_peft_model_state_dict
+
+            state = load_file(str(folder / "adapter_model.safetensors"))
+            set_peft_model_state_dict(self.model, state, adapter_name=LEARNER)
+            return
+        state = load_file(str(folder / "model.safetensors"))
+        missing = self.model.load_state_dict(state, strict=False).missing_keys
+        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+        if set(missing) - tied:
+            raise BadInput(f"the checkpoint lacks {sorted(missing)[0]}", file=folder)
+
+    def save_checkpoint(self, folder: Path, state: JsonObject) -> None:
+        """Weights, optimiser and ``state`` into ``folder``; there completely or not at all."""
+        with whole_folder(folder) as temporary:
+            self.save_weights(temporary)
+            torch.save(self.optimizer.state_dict(), temporary / "optimizer.pt")
+            write_json(temporary / "state.json", state)
+
+    def load_checkpoint(self, folder: Path) -> JsonObject:
+        """Goes to a checkpoint exactly; returns its ``state``."""
+        self.load_weights(folder)
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        state: JsonObject = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return state
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bar transformers shows for every file it writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+class Checkpoints:
+    """The checkpoints of a run: ``<run>/checkpoints/step-000010``, the last few of them.
+
+    Args:
+        folder: where they are.
+        keep: how many to keep.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self._keep = folder, max(keep, 1)
+
+    def all(self) -> list[Path]:
+        """Complete checkpoints, the oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+    def save(self, learner: Learner, step: int, state: JsonObject) -> None:
+        """Writes the checkpoint of ``step`` and removes old ones."""
+        learner.save_checkpoint(self.folder / f"step-{step:06d}", {"step": step, **state})
+        for old in self.all()[: -self._keep]:
+            shutil.rmtree(old)
+
+    def resume(self, learner: Learner) -> JsonObject | None:
+        """Goes to the last checkpoint and returns its state; None where there is none."""
+        for leftover in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        found = [folder for folder in self.all() if (folder / "state.json").is_file()]
+        return learner.load_checkpoint(found[-1]) if found else None
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cuts a file of results back to what a checkpoint knows of."""
+    if not path.exists():
+        if size:
+            raise BadInput(f"{size} bytes of results belong to the checkpoint, but there is no file", file=path)
+        return
+    if path.stat().st_size < size:
+        raise BadInput(f"{path.stat().st_size} bytes, the checkpoint knows of {size}", file=path)
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+def _with_lora(model: nn.Module, lora: LoraOptions, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config: Any = model.config
+    depth = int(config.get_text_config().num_hidden_layers)
+    targets: list[str] | Literal["all-linear"] = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
+    if lora.layers is not None and lora.layers > depth:
+        raise BadInput(f"{lora.layers} layers of {depth}", field="lora.layers")
+    settings = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        target_modules=targets,
+        lora_dropout=0.0,
+        layers_to_transform=None if lora.layers is None else list(range(depth - lora.layers, depth)),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it was
+        torch.manual_seed(seed)
+        return get_peft_model(model, settings, adapter_name=LEARNER)
+
+
+def _with_adapter(model: nn.Module, folder: Path, *, reference: bool) -> Any:
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").is_file():
+        raise BadInput("not a folder with an adapter (no adapter_config.json)", file=folder)
+    try:
+        wrapped: Any = PeftModel.from_pretrained(model, str(folder), adapter_name=LEARNER, is_trainable=True)
+        if reference:
+            wrapped.load_adapter(str(folder), adapter_name=REFERENCE, is_trainable=False)
+            wrapped.set_adapter(LEARNER)
+    except (RuntimeError, ValueError, OSError) as problem:
+        raise BadInput(f"the adapter does not fit the model: {problem}", file=folder) from problem
+    return wrapped

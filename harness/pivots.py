@@ -1,0 +1,247 @@
+"""Pivots: the candidates a policy sometimes gets right, which are the only ones with a gradient.
+
+A group of equal rewards has advantage 0 everywhere, so a turn the policy always gets right or always wrong teaches
+nothing (PivotRL, arXiv:2603.21383, proposition 3.1). Filtering keeps ``var > 0`` and ``mean <= max_mean``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.jsonl import read_jsonl, read_rows, write_rows
+from pivotgym.envs.trajectory import JsonObject, Trajectory
+from pivotgym.harness.profiling import split_ids, split_key, trajectories_file
+from pivotgym.harness.turns import Candidate
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+TINY = 1e-12
+"""A variance above this is one: equal rewards that are no binary fractions may differ in the last digit."""
+
+
+class FilterConfig(BaseModel):
+    """Which candidates become pivots.
+
+    Attributes:
+        max_mean: drop candidates with a higher mean reward (too easy).
+        min_mean: drop candidates with a lower one.
+        keep_unfaithful: keep candidates whose replay differs from the recording.
+        heldout: share of trajectories (or tasks) whose pivots are held out for evaluation.
+        split_by: what the split keeps together.
+        seed: of the split.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_mean: float = Field(0.6, ge=0, le=1)
+    min_mean: float = Field(0.0, ge=0, le=1)
+    keep_unfaithful: bool = False
+    heldout: float = Field(0.2, ge=0, lt=1)
+    split_by: Literal["trajectory", "task"] = "trajectory"
+    seed: int = 0
+
+
+class Pivot(BaseModel):
+    """A row of ``pivots.jsonl``: a recorded turn with mixed outcomes, ready to train on.
+
+    Attributes:
+        trajectory: the whole recording (the state is restored from it, the verifier compares with it).
+        turn: which turn.
+        split: ``train`` or ``heldout``.
+        profile: the candidate's row of ``profile.jsonl``, without the completions' texts.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    trajectory: Trajectory
+    turn: int = Field(ge=0)
+    split: Literal["train", "heldout"] = "train"
+    profile: JsonObject = Field(default_factory=dict)
+
+    @property
+    def candidate(self) -> Candidate:
+        """The state to act in."""
+        return Candidate(self.trajectory, self.turn)
+
+
+_REASONS = (
+    "infrastructure",
+    "too_long",
+    "not_restorable",
+    "unfaithful",
+    "always_wrong",
+    "always_right",
+    "always_equal",
+    "too_easy",
+    "too_hard",
+)
+
+
+@dataclass
+class FilterReport:
+    """What was kept and why the rest was not; every candidate is counted once, by the first reason that holds.
+
+    Attributes:
+        candidates: rows read.
+        infrastructure: no rewards because something outside the policy failed.
+        too_long: the prompt does not fit the policy's context.
+        not_restorable: the state could not be rebuilt.
+        unfaithful: the replay differs from the recording.
+        always_wrong: every reward 0.
+        always_right: every reward 1.
+        always_equal: every reward the same, in between.
+        too_easy: mean above ``max_mean``.
+        too_hard: mean below ``min_mean``.
+        pivots: kept.
+        train: kept for training.
+        heldout: kept for evaluation.
+        train_trajectories: recordings the training pivots are from.
+        heldout_trajectories: recordings the held-out pivots are from.
+    """
+
+    candidates: int = 0
+    infrastructure: int = 0
+    too_long: int = 0
+    not_restorable: int = 0
+    unfaithful: int = 0
+    always_wrong: int = 0
+    always_right: int = 0
+    always_equal: int = 0
+    too_easy: int = 0
+    too_hard: int = 0
+    pivots: int = 0
+    train: int = 0
+    heldout: int = 0
+    train_trajectories: int = 0
+    heldout_trajectories: int = 0
+    settings: JsonObject = field(default_factory=dict)
+
+    def row(self) -> JsonObject:
+        """As a JSON object."""
+        return dict(vars(self))
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Each reason that dropped something, and how many."""
+        return {name: getattr(self, name) for name in _REASONS if getattr(self, name)}
+
+
+def filter_profile(
+    rows: Iterable[JsonObject], max_mean: float = 0.6, min_mean: float = 0.0, keep_unfaithful: bool = False
+) -> tuple[list[JsonObject], FilterReport]:
+    """The rows of a profile that are pivots, and what was dropped.
+
+    Args:
+        rows: rows of ``profile.jsonl``.
+        max_mean: see :class:`FilterConfig`.
+        min_mean: see :class:`FilterConfig`.
+        keep_unfaithful: see :class:`FilterConfig`.
+
+    Raises:
+        BadInput: a row that is none of a profile.
+    """
+    report, kept = FilterReport(), []
+    for number, row in enumerate(rows, start=1):
+        report.candidates += 1
+        try:
+            reason = _why_not(row, max_mean, min_mean, keep_unfaithful)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"no row of a profile ({type(error).__name__}: {error})", line=number) from error
+        if reason is None:
+            kept.append(row)
+        else:
+            setattr(report, reason, getattr(report, reason) + 1)
+    report.pivots = len(kept)
+    return kept, report
+
+
+def _why_not(row: JsonObject, max_mean: float, min_mean: float, keep_unfaithful: bool) -> str | None:
+    if row["status"] != "ok":
+        return str(row["status"])
+    if not keep_unfaithful and not row["restore"]["faithful"]:
+        return "unfaithful"
+    mean, var = float(row["mean"]), float(row["var"])
+    if var <= TINY:
+        return "always_wrong" if mean <= TINY else "always_right" if mean >= 1 - TINY else "always_equal"
+    if mean > max_mean:
+        return "too_easy"
+    return "too_hard" if mean < min_mean else None
+
+
+def make_pivots(
+    rows: Sequence[JsonObject], trajectories: Iterable[Trajectory], config: FilterConfig | None = None
+) -> list[Pivot]:
+    """Joins kept rows with their recordings and splits them into training and held-out pivots.
+
+    Raises:
+        BadInput: a row names a trajectory or a turn that is not there.
+    """
+    config = config or FilterConfig()
+    wanted = {row["trajectory"] for row in rows}
+    by_id = {item.id: item for item in trajectories if item.id in wanted}
+    for row in rows:
+        if row["trajectory"] not in by_id:
+            raise BadInput(
+                f"the profile names trajectory {row['trajectory']!r}, which is not there", field="trajectory"
+            )
+        if not 0 <= row["turn"] < len(by_id[row["trajectory"]].turns):
+            raise BadInput(f"trajectory {row['trajectory']!r} has no turn {row['turn']}", field="turn")
+    keys = {name: split_key(item, config.split_by) for name, item in by_id.items()}
+    _, held = split_ids(keys.values(), config.heldout, config.seed)
+    return [
+        Pivot(
+            trajectory=by_id[row["trajectory"]],
+            turn=row["turn"],
+            split="heldout" if keys[row["trajectory"]] in held else "train",
+            profile={name: value for name, value in row.items() if name != "completions"},
+        )
+        for row in rows
+    ]
+
+
+def filter_file(profile: Path, out: Path, config: FilterConfig | None = None) -> FilterReport:
+    """Filters the profile at ``profile`` into ``out`` (``pivots.jsonl``), written whole or not at all.
+
+    Raises:
+        BadInput: no such profile, an empty one, or its trajectories are not beside it.
+    """
+    config = config or FilterConfig()
+    profile = Path(profile)
+    if not profile.is_file():
+        raise BadInput("no such file", file=profile)
+    try:
+        kept, report = filter_profile(read_rows(profile), config.max_mean, config.min_mean, config.keep_unfaithful)
+    except BadInput as error:
+        raise BadInput(error.problem, file=profile, line=error.line, field=error.field) from error
+    if not report.candidates:
+        raise BadInput("the profile is empty", file=profile)
+    pivots = make_pivots(kept, read_jsonl(trajectories_file(profile)), config) if kept else []
+    for side in ("train", "heldout"):
+        chosen = [pivot for pivot in pivots if pivot.split == side]
+        setattr(report, side, len(chosen))
+        setattr(report, f"{side}_trajectories", len({pivot.trajectory.id for pivot in chosen}))
+    report.settings = config.model_dump()
+    write_rows(out, (pivot.model_dump(mode="json") for pivot in pivots))
+    return report
+
+
+def load_pivots(path: Path) -> list[Pivot]:
+    """Reads ``pivots.jsonl``.
+
+    Raises:
+        BadInput: no such file, or a row that is no pivot (file, line, field).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput("no such file", file=path)
+    pivots = []
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            pivots.append(Pivot.model_validate(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(first["msg"], file=path, line=number, field=".".join(map(str, first["loc"]))) from error
+    return pivots

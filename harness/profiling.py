@@ -1,0 +1,260 @@
+"""Profiling: ``K`` judged actions of a frozen policy at every candidate turn.
+
+The work is cut into fixed chunks of candidates. A chunk is sampled as one batch with a seed of its own, and its rows
+are appended together, so a row never depends on where an earlier run was stopped: killed and resumed profiles have
+the same bytes as undisturbed ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, pvariance
+from typing import Literal
+
+import numpy as np
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.jsonl import RowAppender, read_rows, write_jsonl, write_rows
+from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
+from pivotgym.harness.policies.base import Policy, Sampling
+from pivotgym.harness.runs import CostMeter, Progress, claim, derive_seed, deterministic, exclusive, no_progress
+from pivotgym.harness.turns import Candidate, TurnResult, TurnRunner
+from pivotgym.verifiers.base import Verifier
+from pydantic import BaseModel, ConfigDict, Field
+
+REASON_LENGTH = 160
+"""Characters kept of a verdict's reason."""
+
+
+class ProfileConfig(BaseModel):
+    """How to profile.
+
+    Attributes:
+        rollouts: actions sampled at each candidate (K).
+        temperature: of the sampling.
+        top_p: of the sampling.
+        max_tokens: longest action.
+        seed: fixes sampling, the choice of candidates and the split.
+        chunk: candidates sampled as one batch; part of what the results depend on.
+        verifier: spec of the verifier, ``default`` for the environment's own.
+        env_options: keyword arguments of ``gym.make``.
+        turns: every assistant turn, or only those that call tools, or only those that talk.
+        limit: at most so many candidates, drawn at random with ``seed``.
+        split: only trajectories of one side of :func:`split_ids` with ``heldout`` and ``seed``.
+        heldout: share of trajectories (or tasks) held out by ``split``.
+        split_by: what is kept together by the split.
+        strict: states whose replay differs from the recording count as not restorable.
+        workers: threads that restore and judge.
+        attempts: tries before a failure of the infrastructure is recorded as one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rollouts: int = Field(8, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(256, ge=1)
+    seed: int = 0
+    chunk: int = Field(4, ge=1)
+    verifier: str = "default"
+    env_options: JsonObject = Field(default_factory=dict)
+    turns: Literal["all", "calls", "messages"] = "all"
+    limit: int | None = Field(None, ge=1)
+    split: Literal["all", "train", "heldout"] = "all"
+    heldout: float = Field(0.2, ge=0, lt=1)
+    split_by: Literal["trajectory", "task"] = "trajectory"
+    strict: bool = False
+    workers: int = Field(2, ge=1)
+    attempts: int = Field(3, ge=1)
+
+    def results_depend_on(self) -> JsonObject:
+        """The fields that change results (threads and retries do not)."""
+        return self.model_dump(exclude={"workers", "attempts"})
+
+
+def split_ids(ids: Iterable[str], fraction: float, seed: int) -> tuple[set[str], set[str]]:
+    """Splits names into (train, held out), by the order of their hashes.
+
+    Args:
+        ids: distinct or not; order does not matter.
+        fraction: share held out, rounded to whole names; more than 0 holds out at least one where two exist.
+        seed: another seed, another split.
+    """
+    ranked = sorted(set(ids), key=lambda name: digest(f"{seed}/{name}"))
+    count = round(len(ranked) * fraction)
+    if fraction > 0 and len(ranked) > 1:
+        count = min(max(count, 1), len(ranked) - 1)
+    return set(ranked[count:]), set(ranked[:count])
+
+
+def split_key(trajectory: Trajectory, by: Literal["trajectory", "task"]) -> str:
+    """The name a trajectory is split by: its own, or its task's."""
+    if by == "task" and trajectory.task is not None:
+        return f"{trajectory.task.env}/{trajectory.task.data.get('domain', '')}/{trajectory.task.id}"
+    return trajectory.id
+
+
+def candidates_of(trajectories: Sequence[Trajectory], config: ProfileConfig) -> list[Candidate]:
+    """The turns to profile, in the order of the trajectories.
+
+    Raises:
+        BadInput: two trajectories of one id: their rows could not be told apart.
+    """
+    doubles = [name for name, count in Counter(item.id for item in trajectories).items() if count > 1]
+    if doubles:
+        raise BadInput(f"two trajectories have the id {doubles[0]!r}", field="id")
+    kept = list(trajectories)
+    if config.split != "all":
+        sides = split_ids((split_key(item, config.split_by) for item in kept), config.heldout, config.seed)
+        wanted = sides[config.split == "heldout"]
+        kept = [item for item in kept if split_key(item, config.split_by) in wanted]
+    found = []
+    for trajectory in kept:
+        for turn, index in enumerate(trajectory.turns):
+            calls = bool(trajectory.messages[index].tool_calls)
+            if config.turns == "all" or calls == (config.turns == "calls"):
+                found.append(Candidate(trajectory, turn))
+        if not trajectory.turns:
+            found.append(Candidate(trajectory, 0))  # reported as not restorable rather than passed over
+    if config.limit is not None and config.limit < len(found):
+        rng = np.random.default_rng(derive_seed(config.seed, "candidates"))
+        chosen = rng.choice(len(found), size=config.limit, replace=False)
+        found = [found[index] for index in sorted(chosen.tolist())]
+    return found
+
+
+def profile(
+    trajectories: Sequence[Trajectory],
+    policy: Policy,
+    config: ProfileConfig,
+    out: Path,
+    progress: Progress = no_progress,
+    *,
+    verifier: Verifier | None = None,
+) -> list[JsonObject]:
+    """Profiles every candidate into ``out`` (JSONL, one row a candidate; see :func:`result_row`).
+
+    Beside it: ``<name>.trajectories.jsonl`` (the trajectories profiled, so that filtering needs nothing else),
+    ``<name>.settings.json`` and ``timings.jsonl``. Called again with the same settings it goes on where it stopped.
+
+    Args:
+        trajectories: the recordings.
+        policy: the frozen reference policy.
+        config: settings.
+        out: the file of results.
+        progress: called after each chunk.
+        verifier: instead of ``config.verifier``, for verifiers that have no spec.
+
+    Returns:
+        All rows.
+
+    Raises:
+        BadInput: no candidates, or ``out`` was begun with other settings.
+        InfrastructureError: the policy's backend is down; what was finished is kept.
+    """
+    candidates = candidates_of(trajectories, config)
+    if not candidates:
+        raise BadInput("no turn to profile", field="trajectories")
+    chunks = [candidates[start : start + config.chunk] for start in range(0, len(candidates), config.chunk)]
+    settings = {
+        **config.results_depend_on(),
+        "policy": policy.name,
+        "candidates": digest(canonical_json([[_identity(c.trajectory), c.turn] for c in candidates])),
+    }
+    if verifier is not None:
+        settings["verifier"] = f"{type(verifier).__name__} {verifier.name}".strip()
+    out = Path(out)
+    with exclusive(out), deterministic():
+        claim(out.with_suffix(".settings.json"), settings)
+        _write_trajectories(candidates, out)
+        rows = _finished(out, chunks)
+        progress("profile", len(rows), len(candidates), {})
+        with TurnRunner(
+            verifier or config.verifier,
+            env_options=config.env_options,
+            strict=config.strict,
+            workers=config.workers,
+            attempts=config.attempts,
+        ) as runner:
+            for number in range(math.ceil(len(rows) / config.chunk), len(chunks)):
+                sampling = Sampling(
+                    config.temperature, config.top_p, config.max_tokens, derive_seed(config.seed, "profile", number)
+                )
+                with CostMeter(out.parent, "profile", number, policy) as meter:
+                    results = runner.run(policy, chunks[number], config.rollouts, sampling)
+                    meter.cost.rollout_turns += sum(len(result.completions) for result in results)
+                    meter.cost.env_actions += sum(result.env_actions for result in results)
+                fresh = [result_row(result) for result in results]
+                _append_together(out, fresh)
+                rows += fresh
+                figures = {"pivots": sum(1 for row in rows if (row["var"] or 0) > 0)}
+                progress("profile", len(rows), len(candidates), figures)
+    return rows
+
+
+def result_row(result: TurnResult) -> JsonObject:
+    """One candidate as a row of ``profile.jsonl``.
+
+    ``rewards``, ``mean`` and ``var`` (population variance, divisor K) are there when ``status`` is ``ok``, otherwise
+    empty and null. ``restore`` is null where no state was restored. Nothing in a row depends on time or caches.
+    """
+    trajectory, turn, report = result.candidate.trajectory, result.candidate.turn, result.report
+    rewards = result.rewards
+    demonstration = trajectory.action(turn) if turn < len(trajectory.turns) else None
+    return {
+        "trajectory": trajectory.id,
+        "turn": turn,
+        "turns": len(trajectory.turns),
+        "demonstration": [call.name for call in demonstration.tool_calls] if demonstration is not None else [],
+        "status": result.status,
+        "error": result.error,
+        "rewards": rewards,
+        "mean": fmean(rewards) if rewards else None,
+        "var": pvariance(rewards) if rewards else None,
+        "verdicts": [{"rule": v.rule, "reason": v.reason[:REASON_LENGTH]} for v in result.verdicts],
+        "malformed": result.malformed,
+        "stop_reasons": [completion.stop_reason for completion in result.completions],
+        "prompt_tokens": len(result.completions[0].prompt_ids) if result.completions else 0,
+        "tokens": [len(completion.token_ids) for completion in result.completions],
+        "completions": [completion.text for completion in result.completions],
+        "restore": None
+        if report is None
+        else {
+            "faithful": report.faithful,
+            "fidelity": report.fidelity,
+            "diverged": [{"turn": c.turn, "message": c.message, "kind": c.kind} for c in report.diverged],
+        },
+    }
+
+
+def trajectories_file(out: Path) -> Path:
+    """Where the trajectories of the profile at ``out`` are."""
+    return out.with_suffix(".trajectories.jsonl")
+
+
+def _identity(trajectory: Trajectory) -> str:
+    return digest(canonical_json(trajectory.model_dump(mode="json", exclude={"source"})))
+
+
+def _write_trajectories(candidates: list[Candidate], out: Path) -> None:
+    file = trajectories_file(out)
+    if not file.exists():  # written whole or not at all, and the settings name its content
+        write_jsonl(file, {c.trajectory.id: c.trajectory for c in candidates}.values())
+
+
+def _finished(out: Path, chunks: list[list[Candidate]]) -> list[JsonObject]:
+    """The rows of whole chunks; what a kill left of an unfinished one is cut off."""
+    rows = list(read_rows(out))
+    total = sum(len(chunk) for chunk in chunks)
+    keep = len(rows) if len(rows) == total else len(rows) // len(chunks[0]) * len(chunks[0])
+    if out.exists():
+        write_rows(out, rows[:keep])
+    return rows[:keep]
+
+
+def _append_together(out: Path, rows: list[JsonObject]) -> None:
+    with RowAppender(out, fsync=True) as appender:
+        for row in rows:
+            appender.append(row)

@@ -1,0 +1,101 @@
+"""Runs a stage of the loop in processes that are killed: ``loop_worker.py STAGE UNDISTURBED DISTURBED KILLS SEED``.
+
+Each attempt is a forked child that runs the stage from the beginning, as the same command given again would; the
+parent ends it with SIGKILL after a random time. Forking spares the imports. Prints how many kills met a live child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import lamps
+import torch
+from pivotgym.harness.learner import LoraOptions, OptimOptions
+from pivotgym.harness.pivots import load_pivots
+from pivotgym.harness.profiling import ProfileConfig, profile
+from pivotgym.harness.sft import SftConfig, train_sft
+from pivotgym.harness.train import TrainConfig, train
+
+
+def run_profile(out: Path, start: Path) -> None:
+    config = ProfileConfig(rollouts=4, max_tokens=4, chunk=2, seed=3)
+    profile(lamps.trajectories(40, seed=2), policy(start), config, out / "profile.jsonl")
+
+
+def run_train(out: Path, start: Path) -> None:
+    config = TrainConfig(
+        steps=16,
+        batch=4,
+        group=4,
+        inner_epochs=2,
+        max_tokens=4,
+        optim=OptimOptions(lr=1e-2, warmup=3),
+        lora=LoraOptions(rank=4),
+        beta=0.01,
+        eval_every=5,
+        save_every=2,
+        seed=5,
+    )
+    train(load_pivots(start / "pivots.jsonl"), policy(start), config, out)
+
+
+def run_sft(out: Path, start: Path) -> None:
+    config = SftConfig(lora=None, epochs=6, batch=8, optim=OptimOptions(lr=3e-3), save_every=2)
+    train_sft(lamps.trajectories(40, seed=1), lamps.policy(), config, out)
+
+
+def policy(start: Path):
+    from transformers import LlamaForCausalLM
+
+    made = lamps.policy()
+    made.model.load_state_dict(LlamaForCausalLM.from_pretrained(start / "sft" / "final").state_dict())
+    return made
+
+
+STAGES = {"profile": run_profile, "train": run_train, "sft": run_sft}
+
+
+def attempt(stage: str, out: Path, start: Path, after: float | None) -> bool:
+    """One run; True when the kill met it alive. Without ``after`` it may end by itself."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            STAGES[stage](out, start)
+            status = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    if os.WEXITSTATUS(status) != 0:
+        sys.exit(f"{stage} failed")
+    return False
+
+
+def main() -> None:
+    stage, undisturbed, disturbed, kills, seed = sys.argv[1:]
+    torch.set_num_threads(1)
+    start = Path(undisturbed).parent
+    began = time.perf_counter()
+    attempt(stage, Path(undisturbed), start, None)
+    whole = time.perf_counter() - began
+    rng = random.Random(int(seed))
+    hits = sum(attempt(stage, Path(disturbed), start, rng.uniform(0.0, 0.16 * whole)) for _ in range(int(kills)))
+    attempt(stage, Path(disturbed), start, None)
+    print(json.dumps({"hits": hits, "seconds": whole}))
+
+
+if __name__ == "__main__":
+    main()
