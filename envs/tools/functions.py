@@ -175,6 +175,10 @@ class FunctionDomain(ToolDomain):
         """What the user has to be told in the end."""
         return ()
 
+    def untold(self, task: Task, messages: Sequence[Message]) -> Sequence[Fact]:
+        """Which facts the user was not told. By default those missing from the agent's final messages."""
+        return missing_facts(self.facts(task), messages)
+
     # ToolDomain -----------------------------------------------------------------------------------------------
 
     def opening(self, task: Task) -> Opening:
@@ -235,7 +239,7 @@ class FunctionDomain(ToolDomain):
         The evidence holds what differs (``before`` = as it should be, ``after`` = as it is) and the facts not told.
         """
         wrong = self.diff(self._reference_state(task), self.save(session))
-        untold = missing_facts(self.facts(task), messages)
+        untold = self.untold(task, messages)
         evidence: JsonObject = {
             "state": wrong,
             "untold": [fact if isinstance(fact, str) else list(fact) for fact in untold],

@@ -1,0 +1,127 @@
+"""PivotGym's own tool domain: the service desk of a shop.
+
+Fourteen tools over a small SQLite database, eleven kinds of request in 25 variants, a scripted user, a scripted
+expert, and recorded trajectories of that expert. It is the embedded default: it needs no download, and its prompts
+are short enough for a small model on a CPU.
+
+Splits: ``train`` and ``heldout`` tasks have the same kinds of request, and disjoint people, addresses and ids (names
+and streets come from separate lists; ids are even in ``train`` and odd in ``heldout``).
+"""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import ClassVar
+
+from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.tools.functions import Fact, FunctionDomain
+from pivotgym.envs.tools.schema import ToolFunction
+from pivotgym.envs.tools.servicedesk import scenario as scenarios
+from pivotgym.envs.tools.servicedesk.scenario import GENERATOR, Scenario
+from pivotgym.envs.tools.servicedesk.tools import FUNCTIONS
+from pivotgym.envs.tools.servicedesk.user import follow
+from pivotgym.envs.tools.users import ScriptedUser
+from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
+
+__all__ = ["COUNTS", "ServiceDesk", "bundled_trajectories", "expert_actions", "make_task"]
+
+COUNTS = {"train": 400, "heldout": 100}
+"""Tasks (and bundled trajectories) of each split."""
+
+_BUNDLE = "trajectories.jsonl.gz"
+
+
+class ServiceDesk(FunctionDomain):
+    """The service desk as a tool domain (``servicedesk``)."""
+
+    name = "servicedesk"
+    policy = files(__package__).joinpath("policy.md").read_text(encoding="utf-8").strip()
+    functions: ClassVar[Sequence[ToolFunction]] = FUNCTIONS
+
+    def tasks(self, split: str | None = None) -> Sequence[Task]:
+        """The tasks of ``train`` (400) or ``heldout`` (100), or all of them."""
+        return _tasks(split)
+
+    def initial(self, task: Task) -> sqlite3.Connection:
+        """The task's database."""
+        return scenario_of(task).world.database()
+
+    def first_message(self, task: Task) -> str:
+        """What the user writes first."""
+        return scenario_of(task).opening
+
+    def reference(self, task: Task) -> Sequence[ToolCall]:
+        """The expert's calls that change something."""
+        return scenario_of(task).reference
+
+    def facts(self, task: Task) -> Sequence[Fact]:
+        """What the user has to be told, over all requests."""
+        return [fact for request in scenario_of(task).requests for fact in request.facts]
+
+    def untold(self, task: Task, messages: Sequence[Message]) -> Sequence[Fact]:
+        """The facts of the requests that the user did not come to see settled, each judged in its own turn."""
+        scenario = scenario_of(task)
+        served = follow(scenario, messages).served
+        return [fact for request in scenario.requests[served:] for fact in request.facts]
+
+    def user(self, task: Task) -> ScriptedUser:
+        """The scripted user."""
+        scenario = scenario_of(task)
+        return ScriptedUser(lambda _, messages: follow(scenario, messages).reply)
+
+
+def make_task(split: str, index: int, seed: int = 0) -> Task:
+    """Task number ``index`` of a split; further seeds give further tasks with the same people and streets."""
+    data = {"domain": "servicedesk", "split": split, "seed": seed, "index": index, "generator": GENERATOR}
+    name = f"{scenarios.kind_of(index)}-{split}-{seed}-{index}"
+    return Task(env="pivotgym/Tools-v0", id=name, data=data)
+
+
+def scenario_of(task: Task) -> Scenario:
+    """What a task is about. Raises NotRestorable for a task this version cannot build."""
+    try:
+        split, seed, index = str(task.data["split"]), int(task.data["seed"]), int(task.data["index"])
+        generator = task.data["generator"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotRestorable("unknown_task", f"no service-desk task: {task.id} ({error!r})") from error
+    if split not in COUNTS or index < 0:
+        raise NotRestorable("unknown_task", f"no service-desk task {index} in split {split!r}")
+    if generator != GENERATOR:
+        raise NotRestorable("unknown_task", f"task {task.id} is of generator {generator}, this is {GENERATOR}")
+    return _build(split, seed, index)
+
+
+@lru_cache
+def _tasks(split: str | None) -> tuple[Task, ...]:
+    if split is not None and split not in COUNTS:
+        raise BadInput(f"no split {split!r}; there are {', '.join(COUNTS)}", field="split")
+    splits = [split] if split is not None else list(COUNTS)
+    return tuple(make_task(name, index) for name in splits for index in range(COUNTS[name]))
+
+
+@lru_cache(maxsize=2048)
+def _build(split: str, seed: int, index: int) -> Scenario:
+    return scenarios.build(split, seed, index)
+
+
+def expert_actions(task: Task) -> list[Message]:
+    """The scripted expert's whole part of the conversation, turn by turn."""
+    actions = []
+    for turn, step in enumerate(scenario_of(task).steps):
+        if isinstance(step, str):
+            actions.append(Message(role="assistant", content=step))
+        else:
+            calls = [call.model_copy(update={"id": f"call_{turn}_{i}"}) for i, call in enumerate(step)]
+            actions.append(Message(role="assistant", tool_calls=calls))
+    return actions
+
+
+def bundled_trajectories(split: str | None = None) -> list[Trajectory]:
+    """The recorded expert trajectories that ship with the package: 400 of ``train``, 100 of ``heldout``."""
+    packed = files(__package__).joinpath(_BUNDLE).read_bytes()
+    rows = [Trajectory.model_validate_json(line) for line in gzip.decompress(packed).decode().splitlines()]
+    return [row for row in rows if split is None or (row.task is not None and row.task.data["split"] == split)]

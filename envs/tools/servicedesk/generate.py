@@ -1,0 +1,93 @@
+"""Records expert trajectories by running the scripted expert through ``pivotgym/Tools-v0``.
+
+``python -m pivotgym.envs.tools.servicedesk.generate --seed 0 --count 240 --out desk.jsonl``; without ``--count`` and
+``--out`` it writes the file that ships with the package, which the same seed makes again byte for byte.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from pivotgym.envs.errors import PivotGymError
+from pivotgym.envs.snapshots import SnapshotStore
+from pivotgym.envs.tools.env import ToolsEnv
+from pivotgym.envs.tools.servicedesk import _BUNDLE, COUNTS, expert_actions, make_task
+from pivotgym.envs.tools.servicedesk.scenario import GENERATOR
+from pivotgym.envs.trajectory import JsonObject, Outcome, Task, Trajectory
+
+
+@dataclass
+class Options:
+    """What to record."""
+
+    seed: int = 0
+    """Seeds everything that is drawn."""
+    count: int | None = None
+    """Trajectories of the train split (default: as bundled, with the heldout ones)."""
+    heldout: int = 0
+    """With --count: trajectories of the heldout split."""
+    out: Path | None = None
+    """A .jsonl or .jsonl.gz file (default: the bundled file)."""
+
+
+def record(task: Task, env: ToolsEnv) -> Trajectory:
+    """One expert episode of a task.
+
+    Raises:
+        PivotGymError: the expert did not reach the goal, or the user left early.
+    """
+    env.reset(options={"task": task})
+    actions = expert_actions(task)
+    terminated, reward = False, 0.0
+    info: JsonObject = {}
+    for turn, action in enumerate(actions):
+        if terminated:
+            raise PivotGymError(f"task {task.id}: the user left before turn {turn}")
+        _, reward, terminated, _, info = env.step(action)
+    if not terminated or reward != 1.0:
+        raise PivotGymError(f"task {task.id}: the expert failed: {info}")
+    seed = task.data["seed"]
+    return Trajectory(
+        id=f"servicedesk-{task.id}",
+        task=task,
+        tools=env.tools,
+        messages=env.messages,
+        outcome=Outcome(reward=reward, termination=info["termination"]),
+        source={"made_by": "pivotgym.envs.tools.servicedesk.generate", "generator": GENERATOR, "seed": seed},
+    )
+
+
+def generate(seed: int, counts: dict[str, int]) -> Iterable[Trajectory]:
+    """Expert trajectories, ``counts[split]`` of each split."""
+    env = ToolsEnv(domain="servicedesk", snapshots=SnapshotStore(max_bytes=0))
+    try:
+        for split, count in counts.items():
+            for index in range(count):
+                yield record(make_task(split, index, seed), env)
+    finally:
+        env.close()
+
+
+def pack(trajectories: Iterable[Trajectory]) -> bytes:
+    """JSONL compressed with gzip, without time stamps."""
+    text = "".join(trajectory.model_dump_json(exclude_defaults=True) + "\n" for trajectory in trajectories)
+    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+
+
+def main(options: Options) -> None:
+    """Writes the file."""
+    counts = COUNTS if options.count is None else {"train": options.count, "heldout": options.heldout}
+    out = options.out or Path(__file__).with_name(_BUNDLE)
+    packed = pack(generate(options.seed, counts))
+    out.write_bytes(packed if out.suffix == ".gz" else gzip.decompress(packed))
+    sys.stdout.write(f"{sum(counts.values())} trajectories, {out.stat().st_size} bytes: {out}\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
