@@ -288,6 +288,7 @@ def grpo_loss(
     clip_high: float = 0.2,
     beta: float = 0.0,
     kl: KLEstimator = "k3",
+    kl_by_ratio: bool = True,
     aggregate: Aggregate = "token",
     denominator: float | None = None,
     max_length: int | None = None,
@@ -316,6 +317,9 @@ def grpo_loss(
         clip_high: how far ``rho`` may rise above 1.
         beta: weight of the KL term.
         kl: its estimator.
+        kl_by_ratio: multiply the KL of a token by ``rho``, with gradient: the gradient of the term is then an
+            unbiased one of the KL, also on-policy, where ``rho`` is 1 (DeepSeek-V3.2, 2025, arXiv:2512.02556).
+            False is GRPO as first published.
         aggregate: see above.
         denominator: what to divide by, the sum of :func:`loss_denominator` over all micro-batches of the step;
             ``None`` takes this batch as the whole.
@@ -357,6 +361,8 @@ def grpo_loss(
     kl_NT: Tensor | None = None
     if ref_logprobs_NT is not None:
         kl_NT = kl_divergence(policy_NT, ref_logprobs_NT.detach().masked_fill(~keep_NT, 0.0), kl)
+        if kl_by_ratio:
+            kl_NT = kl_NT * ratio_NT
         if beta:
             token_loss_NT = token_loss_NT + beta * kl_NT
     token_loss_NT = token_loss_NT.masked_fill(~keep_NT, 0.0)
