@@ -225,6 +225,11 @@ class AgentEnv(gym.Env[str, Any], ABC):
         return self._episode
 
     @property
+    def has_episode(self) -> bool:
+        """Whether an episode was begun and not closed."""
+        return self._episode is not None
+
+    @property
     def task(self) -> Task:
         """The episode's task."""
         return self.episode.task
