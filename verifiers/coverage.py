@@ -35,7 +35,7 @@ def is_error(message: Message) -> bool:
     return isinstance(value, dict) and bool(value.get("error")) and len(value) <= 2
 
 
-def is_specific(found: set[Leaf], env: AgentEnv, call: ToolCall, sampled: Sequence[ToolCall]) -> bool:
+def is_specific(found: set[Leaf], call: ToolCall, sampled: Sequence[ToolCall]) -> bool:
     """Whether a result says by itself what it is about.
 
     ``[]``, ``landed`` or ``true`` can be the answer to many questions: equal answers then do not mean the same was
@@ -54,6 +54,7 @@ def uncovered(
     shown: Sequence[Message],
     sampled: Sequence[ToolCall],
     got: Sequence[Message],
+    changed: bool = False,
 ) -> list[str]:
     """What the demonstrated results told that the sampled ones do not, as texts for a person; empty if nothing.
 
@@ -63,19 +64,26 @@ def uncovered(
         shown: their results, one message a call.
         sampled: the sampled calls.
         got: their results, one message a call.
+        changed: both actions made the same change to the state, so a bare ``ok`` is about the same thing.
     """
     told: set[Leaf] = set()
     for message in got:
         told |= result_leaves(env, message.text)
-    made = {canonical_call(env.tools, call) for call in sampled}
+    made = {_loosely(env, call) for call in sampled}
     gaps = []
     for call, message in zip(demonstrated, shown, strict=False):
         found = result_leaves(env, message.text)
-        if canonical_call(env.tools, call) not in made and not is_specific(found, env, call, sampled):
+        asked = changed or _loosely(env, call) in made
+        if not asked and not is_specific(found, call, sampled):
             gaps.append(f"what {call.name}({canonical_json(call.arguments)}) answers")
             continue
         gaps += [f"{key}: {value}" if key else value for key, value in sorted(found - told)]
     return gaps
+
+
+def _loosely(env: AgentEnv, call: ToolCall) -> str:
+    """Equal for calls whose arguments differ only in case and punctuation: the tool understood both alike."""
+    return re.sub(r"[\W_]+", " ", canonical_call(env.tools, call).casefold())
 
 
 def _canonical(value: Any) -> str:

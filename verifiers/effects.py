@@ -77,18 +77,21 @@ class Effects(Verifier):
         return is_error(message)
 
     def missing(
-        self, env: AgentEnv, demonstration: Message, shown: Sequence[Message], action: Message, got: Sequence[Message]
+        self, env: AgentEnv, demonstration: Message, wanted: Effect, action: Message, given: Effect
     ) -> list[str]:
         """What the demonstrated observation told that the sampled one does not. Override for a domain's own notion.
 
         Args:
             env: stands at the pivot.
             demonstration: the demonstrated action.
-            shown: what it showed.
-            action: the sampled action; its free-text arguments have been aligned with the demonstration.
-            got: what it showed.
+            wanted: its effect.
+            action: the sampled action.
+            given: its effect; the state change equals the demonstrated one. Free-text arguments of ``action`` and
+                ``given`` that say the same have been put into the demonstrated words.
         """
-        return uncovered(env, demonstration.tool_calls, _results(shown), action.tool_calls, _results(got))
+        shown, got = _results(wanted.observation), _results(given.observation)
+        changed = bool(wanted.changes)
+        return uncovered(env, demonstration.tool_calls, shown, action.tool_calls, got, changed)
 
     def _inadmissible(self, env: AgentEnv, demonstration: Message, action: Message) -> str | None:
         limit = len(demonstration.tool_calls) + self.max_extra_calls
@@ -122,8 +125,8 @@ class Effects(Verifier):
         if given.done != wanted.done:
             return self._wrong("ends the episode" if given.done else "does not end the episode")
         aligned = _replace_prose(action, prose)
-        got = [_replace_text(message, prose) for message in given.observation]
-        gaps = self.missing(env, demonstration, wanted.observation, aligned, got)
+        told = Effect(changes, [_replace_text(message, prose) for message in given.observation], given.done)
+        gaps = self.missing(env, demonstration, wanted, aligned, told)
         if gaps:
             return self._wrong("does not show " + "; ".join(gaps[:5])[:300], {"missing": gaps[:50]})
         what = "the same change" if wanted.changes else "no change"

@@ -35,12 +35,20 @@ _NUMBER_WORDS = (
 _WORDS = {word: str(index) for index, word in enumerate(_NUMBER_WORDS)}
 _UNITS = r"GB|MB|TB|KB|Mbps|kg|lbs?|ft|mAh|hrs?|mins?|h|x|ml|L|km|cm|mm|days?|hours?|minutes?|inch(?:es)?|[KMB]"
 
+_MARKER = re.compile(r"###[A-Z_-]+###")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{2})-(\d{2})(?=T|\b)")
 _US_DATE = re.compile(r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b")
 _MONTH_DAY = re.compile(rf"\b{_MONTH}\s+{_DAY}(?:\s*(?:-|–|to|and|&)\s*(?P<until>[0-3]?\d)(?:st|nd|rd|th)?(?!\d))?"
                         r"(?:,?\s+(?P<year>(?:19|20)\d{2}))?")  # fmt: skip
 _DAY_MONTH = re.compile(rf"\b{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+(?P<year>(?:19|20)\d{{2}}))?")
+_ROADS = {
+    "st": "street", "rd": "road", "ln": "lane", "ave": "avenue", "dr": "drive", "ct": "court", "blvd": "boulevard"
+}  # fmt: skip
+_ADDRESS = re.compile(
+    r"\b(\d{1,5})\s+((?:[A-Z][\w'’.]*\s+){1,3}?)(Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Drive|Dr|Court|Ct|Boulevard|Blvd"
+    r"|Way|Place|Square|Terrace)\b"
+)
 _TIME = re.compile(
     r"(?<![\w:])T?(\d{1,2}):(\d{2})(?::\d{2})?\s*([AaPp]\.?[Mm]\b\.?)?|\b(\d{1,2})\s*([AaPp]\.?[Mm]\b\.?)"
 )
@@ -52,6 +60,7 @@ _TOKEN = re.compile(r"(?<![\w.])#?[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*(?!\w)")
 _NUMBER = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\w])")
 _LIST_MARK = re.compile(r"(?m)^\s*\(?\d{1,2}[.)]\s+")
 _QUANTITY = re.compile(rf"\b(\d[\d,]*(?:\.\d+)?)[\s-]?(?:{_UNITS})\b")
+_CLAUSE = re.compile(r"[,;\n]|\band\b|\bbut\b|\bwhile\b|[.!?]\s")
 _COMPOUND = re.compile(r"\d+(?:-[A-Za-z]+)+|\d+(?:st|nd|rd|th)", re.IGNORECASE)
 
 
@@ -60,9 +69,9 @@ class Fact:
     """One checkable fact in canonical form.
 
     Attributes:
-        kind: ``id``, ``email``, ``amount`` (money, percentages and bare numbers alike), ``date`` (ISO; the year is
+        kind: ``id``, ``email``, ``address`` (number and street), ``amount`` (money, percentages and bare numbers alike), ``date`` (ISO; the year is
             ``????`` where the text leaves it out), ``time`` (24 hours), ``phone`` (digits), ``term`` (a known name
-            or status).
+            or status), ``marker`` (a control word, as ``###STOP###``).
         value: the canonical value.
         money: the amount was written with a currency.
     """
@@ -73,6 +82,11 @@ class Fact:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.value}"
+
+    @property
+    def shape(self) -> str:
+        """Equal for ids of one kind (``w123`` and ``w456``); for other facts their kind."""
+        return re.sub(r"\d", "9", re.sub(r"[a-z]", "a", self.value)) if self.kind == "id" else self.kind
 
     @property
     def trivial(self) -> bool:
@@ -122,7 +136,7 @@ class Vocabulary:
 
     Attributes:
         ids: upper-case identifiers without digits (``UHDAHF``), as they stand in tool calls and results.
-        terms: short names and statuses in tool results (``electric kettle``, ``pending``), case-folded.
+        terms: short names and statuses there (``electric kettle``, ``pending``), case-folded.
     """
 
     ids: frozenset[str] = frozenset()
@@ -145,7 +159,9 @@ def find(text: str, vocabulary: Vocabulary | None = None) -> list[Found]:
                 cut[match.start() : match.end()] = "\0" * (match.end() - match.start())
         rest = "".join(cut)
 
+    take(_MARKER, lambda match: [Fact("marker", match.group())])
     take(_EMAIL, lambda match: [Fact("email", match.group().casefold())])
+    take(_ADDRESS, _address)
     take(_ISO_DATE, lambda match: _date(match.group(1), match.group(2), match.group(3)))
     take(_US_DATE, lambda match: _date(match.group(3), match.group(1), match.group(2)))
     take(_MONTH_DAY, _month_days)
@@ -158,6 +174,24 @@ def find(text: str, vocabulary: Vocabulary | None = None) -> list[Found]:
     take(_NUMBER, lambda match: _amount(match.group(1)))
     found.sort(key=lambda item: item.start)
     return found + _terms(text, vocabulary)
+
+
+def attributions(text: str, vocabulary: Vocabulary | None = None) -> dict[Fact, Fact]:
+    """Which amount, date or time is said of which id or term: those that stand alone together in one clause."""
+    found = find(text, vocabulary)
+    cuts = [
+        match.start()
+        for match in _CLAUSE.finditer(text)
+        if not any(item.start < match.start() < item.end for item in found)
+    ]
+    said: dict[Fact, Fact] = {}
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        inside = [item.fact for item in found if start <= item.start < end]
+        subjects = {fact for fact in inside if fact.kind in ("id", "term")}
+        values = {fact for fact in inside if fact.kind in ("amount", "date", "time")}
+        if len(subjects) == 1 and len(values) == 1:
+            said[values.pop()] = subjects.pop()
+    return said
 
 
 def facts_of(text: str, vocabulary: Vocabulary | None = None) -> FactSet:
@@ -177,9 +211,7 @@ def vocabulary_of(messages: Sequence[Message]) -> Vocabulary:
     ids: set[str] = set()
     terms: set[str] = set()
     for message in messages:
-        values: list[tuple[str, Any]] = []
-        if message.role == "tool":
-            values += leaves(parse_json(message.text))
+        values: list[tuple[str, Any]] = leaves(parse_json(message.text)) if message.role == "tool" else []
         for call in message.tool_calls:
             values += leaves(call.arguments)
         for key, value in values:
@@ -187,7 +219,7 @@ def vocabulary_of(messages: Sequence[Message]) -> Vocabulary:
                 continue
             if re.fullmatch(r"[A-Z]{5,}", value):
                 ids.add(value)
-            elif message.role == "tool" and _is_term(key, value):
+            elif _is_term(key, value):
                 terms.add(_plain(value))
     return Vocabulary(frozenset(ids), frozenset(terms))
 
@@ -219,6 +251,12 @@ def leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, list) and value:
         return [leaf for item in value for leaf in leaves(item, key)]
     return [(key, value)]
+
+
+def _address(match: re.Match[str]) -> list[Fact]:
+    number, name, road = match.groups()
+    road = _ROADS.get(road.casefold(), road.casefold())
+    return [Fact("address", f"{number} {' '.join(name.casefold().split())} {road}")]
 
 
 def _date(year: str, month: str | int, day: str) -> list[Fact]:
@@ -276,10 +314,9 @@ def _terms(text: str, vocabulary: Vocabulary) -> list[Found]:
     plain = _plain(text)
     found = []
     for term in vocabulary.terms:
-        at = re.search(rf"(?<!\w){re.escape(term)}(?!\w)", plain)
-        if at:
+        for at in re.finditer(rf"(?<!\w){re.escape(term)}(?!\w)", plain):
             found.append(Found(Fact("term", term), at.start(), at.end()))
-    return sorted(found, key=lambda item: item.fact.value)
+    return sorted(found, key=lambda item: (item.fact.value, item.start))
 
 
 def _plain(text: str) -> str:

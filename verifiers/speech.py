@@ -10,6 +10,8 @@ CONFIRMATION = "confirmation"
 _TOPICS = {
     "email": r"e-?mail",
     "phone": r"phone number|telephone|mobile number|callback number|\bphone\b(?= *(?:,|or|and|\?))",
+    "pin": r"\bpin\b|pass ?code",
+    "contact": r"contact details|which contact",
     "zip": r"\bzip\b|postal code|post ?code",
     "order id": r"order (?:id|number|#)|which order|order you",
     "reservation id": r"reservation (?:id|number|code)|booking (?:id|number|reference|code)"
@@ -93,6 +95,7 @@ _CONFIRM = _any(
     r"proceed|go ahead|would you like (?:me|us) to|would you like to (?:proceed|continue|go)",
     r"shall (?:I|we)\b|should I\b|do you want (?:me|us) to|may I (?:go|proceed)",
     r"is (?:this|that|everything) (?:correct|right|ok)|all correct",
+    r"^\W*(?:is|are) [^?]{1,60} (?:correct|right|ok|okay|fine|good)\W*\?",
     r"yes/no|yes or no|['\"]yes['\"]|\(yes",
 )
 _REQUEST = _any(
@@ -114,16 +117,22 @@ _DENY = _any(
     r"\bunable to\b|\bcan ?not\b|\bcan['’]t\b|\bno longer\b|unfortunately",
     r"\bnot (?:able|eligible|possible|allowed|permitted|available|qualif|cover)",
     r"\bdo(?:es)?(?: not|n['’]t) (?:allow|permit|qualify|meet|cover)|\bdo(?:es)? not have",
+    r"\bsorry,? (?:but )?no\b|\bno refund|\brefused\b|\bnot refund",
     r"\bdenied\b|\bineligible\b|\bdeclin|^no[,.](?! problem)|\bnot (?:currently )?(?:have|been|include)",
     r"\bthere (?:is|are) (?:currently )?no\b|\bcould(?: not|n['’]t) find",
+)
+_NEGATION = _any(
+    r"\b(?:not?(?! problem| worries)|never|none|neither|nothing|sorry|refused|unfortunately|unable|denied)\b",
+    r"n['’]t\b|\bcannot\b|\bineligible\b|\bdeclin",
 )
 _DONE = _any(
     r"\b(?:has|have) (?:now |already )?been (?:successfully )?(?P<first>\w+)",
     r"\bI(?:['’]ve| have) (?:now |just |successfully )*(?P<second>\w+)",
-    r"\bsuccessfully (?P<third>\w+)|\b(?:is|are) now (?P<fourth>\w+)",
+    r"\bI (?:just |already )?(?P<fifth>\w+ed|sent|paid)\b",
+    r"\bsuccessfully (?P<third>\w+)|\b(?:is|are) (?:now|being) (?P<fourth>\w+)",
 )
 _DONE_LOOSELY = re.compile(
-    r"\b(?:is|are|was|were|got|gets|been) (?:now |all )?(?P<first>\w+)|\bI (?:just |already )?(?P<second>\w+ed|sent)\b"
+    r"\b(?:is|are|was|were|got|gets|been) (?:now |all )?(?P<first>\w+)"
     r"|^\W*(?P<third>\w+ed)\b|\b(?:\w+) (?P<fourth>\w+ed)[.!:]",
     re.I,
 )
@@ -162,6 +171,7 @@ class Speech:
         requests: what it asks the user for, courtesies (``anything else?``) not counted.
         actions: the kinds of action it speaks of (``refund``, ``cancel`` …), courtesies not counted.
         denies: it says that something cannot be done or is not there.
+        denies_loosely: it holds any negation.
         done: it reports an action as carried out (``has been cancelled``).
         done_loosely: the same, weaker wordings included (``is cancelled``, ``I cancelled``).
         closes: it says goodbye.
@@ -171,6 +181,7 @@ class Speech:
     requests: tuple[Request, ...]
     actions: frozenset[str]
     denies: bool
+    denies_loosely: bool
     done: bool
     done_loosely: bool
     closes: bool
@@ -198,11 +209,14 @@ def analyse(text: str) -> Speech:
     sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if re.search(r"\w", part)]
     plain = [sentence for sentence in sentences if not _is_courtesy(sentence)]
     core = " ".join(plain)
-    requests = tuple(_request(part) for part in plain if _is_request(part))
+    requests = tuple(
+        request for index, part in enumerate(plain) if _is_request(part) for request in _requests(plain, index)
+    )
     return Speech(
         requests=requests,
         actions=frozenset(name for name, pattern in _ACTION.items() if pattern.search(core)),
         denies=any(_DENY.search(part) for part in plain if not _conditional(part)),
+        denies_loosely=any(_NEGATION.search(part) for part in plain if not _conditional(part)),
         done=any(_reports(part, _DONE) for part in plain if not _conditional(part)),
         done_loosely=any(_reports(part, _DONE) or _reports(part, _DONE_LOOSELY) for part in plain),
         closes=bool(_CLOSE.search(text)) or (bool(sentences) and not plain),
@@ -228,11 +242,33 @@ def _is_request(sentence: str) -> bool:
     return bool(_REQUEST.search(sentence))
 
 
-def _request(sentence: str) -> Request:
+def _requests(sentences: list[str], index: int) -> list[Request]:
+    sentence = sentences[index]
     if _CONFIRM.search(sentence):
-        return Request(frozenset({CONFIRMATION}))
-    topics = frozenset(name for name, pattern in _TOPIC.items() if pattern.search(sentence))
-    return Request(topics, any_of=bool(re.search(r"\b(?:or|either)\b", sentence, re.I)))
+        return [Request(frozenset({CONFIRMATION}))]
+    # ``Could you please provide: 1. … 2. …`` lists what it wants; items marked as optional are not required.
+    listed = []
+    for part in sentences[index + 1 :]:
+        if not _ITEM.match(part):
+            break
+        listed.append("" if _OPTIONAL.search(part) else part)
+    text = " ".join([sentence, *listed])
+    if not _topics(text) and _BACKWARD.search(sentence) and index > 0:
+        text = sentences[index - 1]
+    # ``your e-mail or phone, and your PIN`` are two requests; ``phone, id, or name and birth date`` is one.
+    parts = re.split(r",\s*(?:and|plus|as well as)\b", text) if not re.search(r",\s*or\b", text) else [text]
+    found = [Request(_topics(part), any_of=bool(_EITHER.search(part))) for part in parts]
+    return [request for request in found if request.topics] or [Request(frozenset())]
+
+
+_EITHER = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
+_ITEM = re.compile(r"\s*(?:[-*•–]|\(?\d{1,2}[.)])\s*")
+_OPTIONAL = re.compile(r"\bif (?:you|any|applicable|known)|optional", re.IGNORECASE)
+_BACKWARD = re.compile(r"\b(?:these|those|this|that|them|it)\b", re.IGNORECASE)
+
+
+def _topics(text: str) -> frozenset[str]:
+    return frozenset(name for name, pattern in _TOPIC.items() if pattern.search(text))
 
 
 def _reports(sentence: str, pattern: re.Pattern[str]) -> bool:

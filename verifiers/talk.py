@@ -13,6 +13,7 @@ from pivotgym.verifiers.facts import (
     Fact,
     FactSet,
     Vocabulary,
+    attributions,
     facts_of,
     find,
     known_facts,
@@ -27,6 +28,8 @@ MAX_EXTRA_FACTS = 2
 """A text may state this many facts beyond the demonstration's, plus a quarter of those the demonstration states."""
 MAX_EXTRA_TOPICS = 1
 """A text may ask for this many pieces of information beyond the demonstration's."""
+SHORT_TEXT_WORDS = 30
+"""In answer to a demonstration of at most so many words, any negation where it has none is a denial."""
 MIN_DISTINCT_TRIGRAMS = 0.6
 """Below this share of distinct word trigrams a text of 30 words or more repeats itself."""
 TALK_ONLY_REWARD = 0.5
@@ -43,12 +46,18 @@ class _Case:
     terms: list[Fact]
     known: FactSet
     vocabulary: Vocabulary
+    attributed: dict[Fact, Fact]
+
+    @property
+    def subjects(self) -> set[Fact]:
+        """What the demonstration says amounts, dates or times of."""
+        return set(self.attributed.values())
 
     @property
     def checkable(self) -> bool:
         """Whether the demonstration holds anything a sample can be held to."""
         topics = {topic for request in self.speech.requests for topic in request.topics} - {CONFIRMATION}
-        acts = self.speech.denies or self.speech.done or bool(self.speech.requests)
+        acts = self.speech.denies or self.speech.done_loosely or bool(self.speech.requests)
         return bool(self.required or self.terms or topics or (acts and self.speech.actions))
 
 
@@ -57,9 +66,12 @@ class TalkRule:
 
     A text is right by rule ``facts`` (reward 1) if all of this holds, else 0:
 
-    - it states every id, e-mail address, amount, date, time and phone number that the demonstration states and the
-      user has not said before (what the user said and the demonstration only echoes is not required, unless the
-      demonstration asks for a confirmation of nothing but that), and at least half of the known names and statuses;
+    - it states every id, e-mail and street address, amount, date, time and phone number that the demonstration states
+      and the user has not said before (what the demonstration only echoes is required just where it says nothing new
+      and asks for nothing but a go-ahead), and at least half of the known names and statuses;
+    - it names no other id, date, address … in place of one that the demonstration echoes;
+    - it says no amount, date or time of another id or name than the demonstration does (``the desk on 14 March, the
+      lamp on 21 March``), as far as clauses show it;
     - it states no id, amount, date … that stands neither in the conversation nor in the demonstration, and none as one
       of two alternatives (``$60 or $88``) where the demonstration is definite;
     - it asks for every piece of information that the demonstration asks for (one of them where the demonstration
@@ -110,6 +122,14 @@ class TalkRule:
         if 2 * len(named) < len(case.terms):
             unnamed = [str(fact) for fact in case.terms if fact not in named]
             return _wrong("misses " + ", ".join(unnamed), {"missing": unnamed})
+        replaced = _replaced(case, stated(text, case.vocabulary), said)
+        if replaced is not None:
+            return _wrong(f"speaks of {replaced[1]} instead of {replaced[0]}")
+        given = attributions(text, case.vocabulary)
+        for value, subject in case.attributed.items():
+            other = given.get(value, subject)
+            if other != subject and other in case.subjects:
+                return _wrong(f"says {value} of {other}, the demonstration of {subject}")
         evidence = {"facts": [str(fact) for fact in [*case.required, *case.terms]], "act": case.speech.act}
         return Verdict(reward=1.0, rule="facts", reason="conveys what the demonstration conveys", evidence=evidence)
 
@@ -153,12 +173,12 @@ def _build_case(env: AgentEnv, text: str) -> _Case:
     facts = stated(text, vocabulary)
     user_said = known_facts([message for message in conversation if message.role == "user"], vocabulary)
     hard = [fact for fact in facts if fact.kind != "term"]
-    required = [fact for fact in hard if not user_said.covers(fact) and not fact.trivial]
-    if not required and CONFIRMATION in speech.asked:
-        required = [fact for fact in hard if not fact.trivial]
+    required = [fact for fact in hard if fact.kind == "marker" or not user_said.covers(fact)]
+    if not required and speech.asked <= {CONFIRMATION}:
+        required = hard
     terms = [fact for fact in facts if fact.kind == "term" and not user_said.covers(fact)]
     known = FactSet([*known_facts(conversation, vocabulary), *facts_of(text, vocabulary)])
-    return _Case(speech, FactSet(hard), required, terms, known, vocabulary)
+    return _Case(speech, FactSet(hard), required, terms, known, vocabulary, attributions(text, vocabulary))
 
 
 def _out_of_bounds(case: _Case, text: str, speech: Speech) -> tuple[str, JsonObject] | None:
@@ -166,6 +186,9 @@ def _out_of_bounds(case: _Case, text: str, speech: Speech) -> tuple[str, JsonObj
     if not re.search(r"\w", text):
         return "says nothing", {}
     said = FactSet(fact for fact in stated(text, case.vocabulary) if fact.kind != "term")
+    markers = [fact for fact in said if fact.kind == "marker" and not case.facts.covers(fact)]
+    if markers:
+        return f"says {markers[0].value} where the demonstration does not", {}
     invented = _invented(said, case.known)
     if invented:
         return "invents " + ", ".join(map(str, invented)), {"invented": list(map(str, invented))}
@@ -190,13 +213,17 @@ def _other_act(wanted: Speech, given: Speech) -> str | None:
     more = given.asked - wanted.asked
     if len(more) > MAX_EXTRA_TOPICS and "something" not in wanted.asked:
         return "also asks for " + ", ".join(sorted(more))
-    if wanted.denies != given.denies:
-        return "denies" if given.denies else "does not say that it cannot be done or is not there"
+    if wanted.denies and not given.denies_loosely:
+        return "does not say that it cannot be done or is not there"
+    negates = given.denies or (given.denies_loosely and wanted.words <= SHORT_TEXT_WORDS)
+    if negates and not wanted.denies_loosely:
+        return "denies"
     if given.done and not wanted.done_loosely:
         return "reports something as done that is not"
-    if wanted.done and not given.done_loosely:
+    reports = wanted.done_loosely and not wanted.requests and not wanted.denies
+    if (wanted.done or reports) and not given.done_loosely:
         return "does not report what was done"
-    if wanted.denies or wanted.done or CONFIRMATION in wanted.asked:
+    if wanted.denies or wanted.done or reports or CONFIRMATION in wanted.asked:
         common = wanted.actions & given.actions
         if 2 * len(common) < len(wanted.actions):
             return "does not speak of " + ", ".join(sorted(wanted.actions - given.actions))
@@ -205,6 +232,17 @@ def _other_act(wanted: Speech, given: Speech) -> str | None:
 
 def _invented(said: FactSet, known: FactSet) -> list[Fact]:
     return [fact for fact in said.missing_from(known) if fact.kind != "term" and not fact.trivial]
+
+
+def _replaced(case: _Case, given: FactSet, said: FactSet) -> tuple[Fact, Fact] | None:
+    """A demonstrated fact that only echoes the user, and another of its kind that stands in its place."""
+    others = [fact for fact in given.missing_from(case.facts) if fact.kind not in ("term", "amount")]
+    for fact in case.facts:
+        if not said.covers(fact):
+            for other in others:
+                if other.shape == fact.shape:
+                    return fact, other
+    return None
 
 
 def _repeats(text: str) -> bool:

@@ -188,9 +188,9 @@ class TestEffects:
         from pivotgym.verifiers.effects import Effects
 
         class StatusOnly(Effects):
-            def missing(self, env, demonstration, shown, action, got):
-                wanted = {message.text.split('"status": ')[1].split(",")[0] for message in shown}
-                return sorted(status for status in wanted if not any(status in message.text for message in got))
+            def missing(self, env, demonstration, wanted, action, given):
+                shown = {message.text.split('"status": ')[1].split(",")[0] for message in wanted.observation}
+                return sorted(text for text in shown if not any(text in message.text for message in given.observation))
 
         env = after(demonstration=READ)
         assert StatusOnly().verify(env, calls(call("get_order", order_id="W300"))).reward == 1
