@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
+from pydantic_core import to_json
 
 _HEADER = 8  # bytes of the length in front of each text in shared memory
 _WORDS = ("list", "show", "yes", "no", "please", "thanks", "help", "order", "ticket", "status", "cancel", "1", "42")
@@ -57,18 +58,25 @@ def fit(rows: list[dict[str, Any]], max_bytes: int) -> str:
     Where it is too long, the middle of the longest texts is cut out: the result is valid JSON all the same. Where
     that does not suffice (very many messages), a note takes the place of the oldest ones.
     """
-    text = json.dumps(rows, ensure_ascii=False)
+    text = _to_json(rows)
     allowance = max_bytes
     while _nbytes(text) > max_bytes and allowance > 64:
         allowance //= 2
         rows = [{**row, "content": _clip(row["content"], allowance)} for row in rows]
-        text = json.dumps(rows, ensure_ascii=False)
+        text = _to_json(rows)
     kept = rows
     while _nbytes(text) > max_bytes:
         kept = kept[len(kept) // 2 + 1 :]
         note = {"role": "system", "content": f"…[{len(rows) - len(kept)} messages cut]…"}
-        text = json.dumps([note, *kept], ensure_ascii=False)
+        text = _to_json([note, *kept])
     return text
+
+
+def _to_json(rows: list[dict[str, Any]]) -> str:
+    try:
+        return to_json(rows).decode()  # four times as fast as json.dumps, and every observation comes through here
+    except ValueError:  # lone surrogates, which json.dumps passes on
+        return json.dumps(rows, ensure_ascii=False)
 
 
 def _nbytes(text: str) -> int:

@@ -6,6 +6,7 @@ writing live in :mod:`pivotgym.envs.formats`.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any, Literal
@@ -48,12 +49,17 @@ class ToolCall(BaseModel):
             data["arguments"] = parse_arguments(arguments)
         return data
 
-    @model_serializer
-    def _write_openai(self) -> JsonObject:
+    def chat(self) -> JsonObject:
+        """The call in OpenAI's form, without ``source``."""
         arguments = self.arguments if isinstance(self.arguments, str) else canonical_json(self.arguments, sort=False)
         row: JsonObject = {"type": "function", "function": {"name": self.name, "arguments": arguments}}
         if self.id is not None:
             row["id"] = self.id
+        return row
+
+    @model_serializer
+    def _write_openai(self) -> JsonObject:
+        row = self.chat()
         if self.source:
             row["source"] = self.source
         return row
@@ -123,9 +129,19 @@ class Message(BaseModel):
 
     def chat(self) -> JsonObject:
         """The plain OpenAI chat dict: what a policy or a chat template sees."""
-        row: JsonObject = self.model_dump(exclude={"source", "requestor"})
-        for call in row.get("tool_calls", ()):
-            call.pop("source", None)
+        # Written out, not dumped by pydantic: every observation goes through here, and this is five times faster.
+        row: JsonObject = {"role": self.role}
+        if isinstance(self.content, str):
+            row["content"] = self.content
+        elif self.content:
+            row["content"] = copy.deepcopy(self.content)
+        if self.tool_calls:
+            row["tool_calls"] = [call.chat() for call in self.tool_calls]
+        for key in ("tool_call_id", "name", "reasoning_content"):
+            value = getattr(self, key)
+            if value is not None:
+                row[key] = value
+        row.setdefault("content", self.content)
         return row
 
 
@@ -148,7 +164,7 @@ class Task(BaseModel):
     @property
     def key(self) -> str:
         """Equal for tasks that build the same initial state."""
-        return digest(canonical_json(self.model_dump()))
+        return digest(canonical_json([self.env, self.id, self.data]))
 
 
 class Outcome(BaseModel):
@@ -206,7 +222,12 @@ class Trajectory(BaseModel):
 
 def canonical_json(value: Any, *, sort: bool = True) -> str:
     """JSON text with one spelling per value; what cannot be JSON is written as its ``str``."""
-    return json.dumps(value, sort_keys=sort, ensure_ascii=False, separators=(", ", ": "), default=str)
+    return (_SORTED if sort else _UNSORTED).encode(value)
+
+
+# json.dumps would make an encoder at each call.
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(", ", ": "), default=str)
+_UNSORTED = json.JSONEncoder(sort_keys=False, ensure_ascii=False, separators=(", ", ": "), default=str)
 
 
 def digest(text: str) -> str:
