@@ -1,0 +1,219 @@
+"""Timings of the tool-calling environments: the engine of ``pivotgym bench tools``.
+
+Every figure is a median over repetitions in one run, with the quartiles beside it. The workload is a conversation of
+at least 20 tool calls that is made on the spot from the domain's own tasks, one call a turn.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from pivotgym.envs.core import AgentEnv
+from pivotgym.envs.errors import BadInput, MissingExtra
+from pivotgym.envs.snapshots import SnapshotStore
+from pivotgym.envs.tools.domain import get_domain
+from pivotgym.envs.tools.env import ToolsEnv
+from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
+
+CALLS = 20
+RESTORE_TARGET = 20.0
+"""A restore from a kept snapshot must be so many times faster than a fresh replay of 20 calls."""
+FORK_TARGET_MS = 5.0
+
+
+class BenchRow(BaseModel):
+    """One figure.
+
+    Attributes:
+        name: what was measured.
+        unit: ``ms`` or ``x`` (a ratio).
+        median: over all repetitions.
+        low: first quartile.
+        high: third quartile.
+        repeats: how many repetitions; for a ratio, of the slower side.
+        target: the bound it is held to, or None; ``ms`` must stay below it, a ratio must reach it.
+    """
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    repeats: int
+    target: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target."""
+        if self.target is None:
+            return None
+        return self.median >= self.target if self.unit == "x" else self.median < self.target
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A conversation of known length in a domain, every call and result as the domain gives it."""
+
+    domain: str
+    trajectory: Trajectory
+    turn: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Reset options for the state after all calls."""
+        return {"trajectory": self.trajectory, "turn": self.turn}
+
+
+def bench_tools(repeats: int = 30, domains: Iterable[str] | None = None) -> list[BenchRow]:
+    """Measures restore, fork and effect.
+
+    Args:
+        repeats: repetitions of each figure; those that take a tenth of a second or more get a tenth as many.
+        domains: by default airline and telecom of τ²-bench where the package is installed, else the service desk.
+
+    Raises:
+        BadInput: a domain's tasks name no calls to build a conversation from.
+    """
+    rows: list[BenchRow] = []
+    for name in domains if domains is not None else _available():
+        rows += _bench_domain(workload(name), repeats)
+    return rows
+
+
+def print_rows(rows: list[BenchRow], console: Console) -> None:
+    """Prints the figures with their quartiles and targets."""
+    table = Table(title="bench tools: medians (first to third quartile)", title_justify="left")
+    for column in ("", "median", "quartiles", "n", "target", ""):
+        table.add_column(column, justify="right" if column in ("median", "quartiles", "n", "target") else "left")
+    for row in rows:
+        sign = "" if row.target is None else f"{'≥' if row.unit == 'x' else '<'} {row.target:g} {row.unit}"
+        verdict = {None: "", True: "met", False: "missed"}[row.met]
+        spread = f"{row.low:.3g} to {row.high:.3g}"
+        table.add_row(row.name, f"{row.median:.3g} {row.unit}", spread, str(row.repeats), sign, verdict)
+    console.print(table)
+
+
+def workload(domain: str, calls: int = CALLS) -> Workload:
+    """A conversation with ``calls`` tool calls, one a turn, and one more turn.
+
+    The calls are a sample, evenly spread, of those that the domain's tasks expect, executed in the first task's initial
+    state. The results are what the domain answers now, so the replay has something to agree with.
+    """
+    env = ToolsEnv(domain=domain, user="none", snapshots=SnapshotStore())
+    try:
+        task = env.tasks()[0]
+        env.reset(options={"task": task})
+        wanted = _expected_calls(domain, env.tasks(), calls)
+        for number, call in enumerate(wanted):
+            env.advance(Message(role="assistant", tool_calls=[call.model_copy(update={"id": f"call_{number}"})]))
+        closing = Message(role="assistant", content="Is there anything else?")
+        messages = [*env.messages, closing]
+        trajectory = Trajectory(id=f"bench-{domain}", task=task, messages=messages)
+        return Workload(domain, trajectory, len(trajectory.turns) - 1)
+    finally:
+        env.close()
+
+
+def _expected_calls(domain: str, tasks: Iterable[Task], count: int) -> list[ToolCall]:
+    expected: Callable[[Task], list[ToolCall]] | None = getattr(get_domain(domain), "expected_calls", None)
+    found = [call for task in tasks for call in (expected(task) if expected is not None else ())]
+    if not found:
+        raise BadInput(f"the tasks of {domain} name no calls to make a conversation of", field="domain")
+    # Spread evenly over all tasks: the mix of lookups, searches and changes is that of the whole benchmark.
+    return [found[number * len(found) // count % len(found)] for number in range(count)]
+
+
+def _available() -> list[str]:
+    try:
+        get_domain("tau2/airline")
+    except MissingExtra:
+        return ["servicedesk"]
+    return ["tau2/airline", "tau2/telecom"]
+
+
+def _bench_domain(work: Workload, repeats: int) -> list[BenchRow]:
+    name, store = work.domain, SnapshotStore()
+    env = ToolsEnv(snapshots=store)
+    report = env.reset(options=work.options)[1]["restore"]
+    if not report.faithful:
+        raise BadInput(f"the conversation made for {name} does not replay: {report.diverged[0].diff}")
+    action = next(work.trajectory.action(turn) for turn in reversed(range(work.turn)))
+    try:
+        kept = _time(lambda: env.reset(options=work.options), repeats)
+        fresh = _time(lambda: _replay_afresh(work), repeats)
+        fork = _time(lambda: env.fork().close(), repeats)
+        effect = _time(lambda: env.effect(action), repeats)
+    finally:
+        env.close()
+    replayed = f"{CALLS} calls replayed"
+    return [
+        _row(f"{name}: restore from a kept snapshot", kept),
+        _row(f"{name}: new environment, empty store, {replayed}", fresh),
+        _ratio(f"{name}: replay over restore", fresh, kept, RESTORE_TARGET),
+        _row(f"{name}: fork", fork, FORK_TARGET_MS),
+        _row(f"{name}: effect of one action (fork, execute, diff)", effect),
+    ]
+
+
+def _replay_afresh(work: Workload) -> None:
+    env: AgentEnv = ToolsEnv(snapshots=SnapshotStore())
+    report = env.reset(options=work.options)[1]["restore"]
+    env.close()
+    if report.replayed != work.turn:
+        raise AssertionError("a fresh replay found a kept state")
+
+
+def _time(work: Callable[[], object], repeats: int) -> list[float]:
+    """Milliseconds of each repetition, after two that are not counted."""
+    seconds: list[float] = []
+    enabled = gc.isenabled()
+    gc.disable()  # a collection in the middle would be charged to whoever runs then
+    try:
+        for number in range(repeats + 2):
+            began = time.perf_counter()
+            work()
+            took = time.perf_counter() - began
+            if number >= 2:
+                seconds.append(took)
+            if took > 0.1 and len(seconds) >= max(3, repeats // 10):
+                break
+    finally:
+        if enabled:
+            gc.enable()
+    return [second * 1000 for second in seconds]
+
+
+def _row(name: str, times: list[float], target: float | None = None) -> BenchRow:
+    low, median, high = _quartiles(times)
+    return BenchRow(name=name, unit="ms", median=median, low=low, high=high, repeats=len(times), target=target)
+
+
+def _ratio(name: str, slow: list[float], fast: list[float], target: float) -> BenchRow:
+    """The ratio of the medians; its quartiles are those of the slower side over the median of the faster one."""
+    low, median, high = _quartiles(slow)
+    base = statistics.median(fast)
+    return BenchRow(
+        name=name,
+        unit="x",
+        median=median / base,
+        low=low / base,
+        high=high / base,
+        repeats=len(slow),
+        target=target,
+    )
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
