@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class BenchRow(BaseModel):
         median: over all repetitions.
         low: first quartile.
         high: third quartile.
-        repeats: how many repetitions; for a ratio, of the slower side.
+        repeats: how many repetitions.
         target: the bound it is held to, or None; ``ms`` must stay below it, a ratio must reach it.
     """
 
@@ -77,7 +77,7 @@ def bench_tools(repeats: int = 30, domains: Iterable[str] | None = None) -> list
     """Measures restore, fork and effect.
 
     Args:
-        repeats: repetitions of each figure; those that take a tenth of a second or more get a tenth as many.
+        repeats: repetitions of each figure, at least 1.
         domains: by default airline and telecom of τ²-bench where the package is installed, else the service desk.
 
     Raises:
@@ -105,31 +105,42 @@ def print_rows(rows: list[BenchRow], console: Console) -> None:
 def workload(domain: str, calls: int = CALLS) -> Workload:
     """A conversation with ``calls`` tool calls, one a turn, and one more turn.
 
-    The calls are a sample, evenly spread, of those that the domain's tasks expect, executed in the first task's initial
-    state. The results are what the domain answers now, so the replay has something to agree with.
+    For the service desk the calls are those of its longest bundled conversation, begun anew until there are enough. For
+    other domains they are a sample, evenly spread, of the calls that the tasks' references name, executed in the first
+    task's initial state. The results are what the domain answers now, so the replay has something to agree with.
     """
     env = ToolsEnv(domain=domain, user="none", snapshots=SnapshotStore())
     try:
-        task = env.tasks()[0]
+        task, wanted = _bundled_calls(calls) if domain == "servicedesk" else _reference_calls(domain, calls)
         env.reset(options={"task": task})
-        wanted = _expected_calls(domain, env.tasks(), calls)
         for number, call in enumerate(wanted):
             env.advance(Message(role="assistant", tool_calls=[call.model_copy(update={"id": f"call_{number}"})]))
         closing = Message(role="assistant", content="Is there anything else?")
-        messages = [*env.messages, closing]
-        trajectory = Trajectory(id=f"bench-{domain}", task=task, messages=messages)
+        trajectory = Trajectory(id=f"bench-{domain}", task=task, messages=[*env.messages, closing])
         return Workload(domain, trajectory, len(trajectory.turns) - 1)
     finally:
         env.close()
 
 
-def _expected_calls(domain: str, tasks: Iterable[Task], count: int) -> list[ToolCall]:
-    expected: Callable[[Task], list[ToolCall]] | None = getattr(get_domain(domain), "expected_calls", None)
-    found = [call for task in tasks for call in (expected(task) if expected is not None else ())]
+def _reference_calls(domain: str, count: int) -> tuple[Task, list[ToolCall]]:
+    known = get_domain(domain)
+    reference: Callable[[Task], Sequence[ToolCall]] | None = getattr(known, "reference", None)
+    tasks = known.tasks()
+    found = [call for task in tasks for call in (reference(task) if reference is not None else ())]
     if not found:
         raise BadInput(f"the tasks of {domain} name no calls to make a conversation of", field="domain")
     # Spread evenly over all tasks: the mix of lookups, searches and changes is that of the whole benchmark.
-    return [found[number * len(found) // count % len(found)] for number in range(count)]
+    return tasks[0], [found[number * len(found) // count % len(found)] for number in range(count)]
+
+
+def _bundled_calls(count: int) -> tuple[Task, list[ToolCall]]:
+    from pivotgym.envs.tools.servicedesk import bundled_trajectories
+
+    longest = max(bundled_trajectories(), key=lambda one: sum(len(message.tool_calls) for message in one.messages))
+    if longest.task is None:
+        raise BadInput("the bundled conversations name no task", field="task")
+    found = [call for message in longest.messages if message.role == "assistant" for call in message.tool_calls]
+    return longest.task, [found[number % len(found)] for number in range(count)]
 
 
 def _available() -> list[str]:
@@ -148,17 +159,16 @@ def _bench_domain(work: Workload, repeats: int) -> list[BenchRow]:
         raise BadInput(f"the conversation made for {name} does not replay: {report.diverged[0].diff}")
     action = next(work.trajectory.action(turn) for turn in reversed(range(work.turn)))
     try:
-        kept = _time(lambda: env.reset(options=work.options), repeats)
-        fresh = _time(lambda: _replay_afresh(work), repeats)
-        fork = _time(lambda: env.fork().close(), repeats)
-        effect = _time(lambda: env.effect(action), repeats)
+        # In turns, so that whatever else the machine does falls on both sides of the ratio.
+        kept, fresh = _time(repeats, lambda: env.reset(options=work.options), lambda: _replay_afresh(work))
+        fork, effect = _time(repeats, lambda: env.fork().close(), lambda: env.effect(action))
     finally:
         env.close()
     replayed = f"{CALLS} calls replayed"
     return [
         _row(f"{name}: restore from a kept snapshot", kept),
         _row(f"{name}: new environment, empty store, {replayed}", fresh),
-        _ratio(f"{name}: replay over restore", fresh, kept, RESTORE_TARGET),
+        _ratio(f"{name}: replay over restore", fresh, kept),
         _row(f"{name}: fork", fork, FORK_TARGET_MS),
         _row(f"{name}: effect of one action (fork, execute, diff)", effect),
     ]
@@ -172,24 +182,24 @@ def _replay_afresh(work: Workload) -> None:
         raise AssertionError("a fresh replay found a kept state")
 
 
-def _time(work: Callable[[], object], repeats: int) -> list[float]:
-    """Milliseconds of each repetition, after two that are not counted."""
-    seconds: list[float] = []
+def _time(repeats: int, *works: Callable[[], object]) -> list[list[float]]:
+    """Milliseconds of each repetition of each work, done in turns, after two rounds that are not counted."""
+    times: list[list[float]] = [[] for _ in works]
     enabled = gc.isenabled()
     gc.disable()  # a collection in the middle would be charged to whoever runs then
     try:
         for number in range(repeats + 2):
-            began = time.perf_counter()
-            work()
-            took = time.perf_counter() - began
-            if number >= 2:
-                seconds.append(took)
-            if took > 0.1 and len(seconds) >= max(3, repeats // 10):
-                break
+            for work, taken in zip(works, times, strict=True):
+                began = time.perf_counter()
+                work()
+                if number >= 2:
+                    taken.append((time.perf_counter() - began) * 1000)
+            if enabled:
+                gc.collect(0)
     finally:
         if enabled:
             gc.enable()
-    return [second * 1000 for second in seconds]
+    return times
 
 
 def _row(name: str, times: list[float], target: float | None = None) -> BenchRow:
@@ -197,19 +207,10 @@ def _row(name: str, times: list[float], target: float | None = None) -> BenchRow
     return BenchRow(name=name, unit="ms", median=median, low=low, high=high, repeats=len(times), target=target)
 
 
-def _ratio(name: str, slow: list[float], fast: list[float], target: float) -> BenchRow:
-    """The ratio of the medians; its quartiles are those of the slower side over the median of the faster one."""
-    low, median, high = _quartiles(slow)
-    base = statistics.median(fast)
-    return BenchRow(
-        name=name,
-        unit="x",
-        median=median / base,
-        low=low / base,
-        high=high / base,
-        repeats=len(slow),
-        target=target,
-    )
+def _ratio(name: str, slow: list[float], fast: list[float]) -> BenchRow:
+    """The median of the ratios of the pairs that were measured one after the other."""
+    low, median, high = _quartiles([one / other for one, other in zip(slow, fast, strict=True)])
+    return BenchRow(name=name, unit="x", median=median, low=low, high=high, repeats=len(slow), target=RESTORE_TARGET)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:

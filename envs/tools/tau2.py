@@ -133,7 +133,7 @@ class Tau2Domain(ToolDomain):
             where = ".".join(map(str, first["loc"]))
             raise NotRestorable("bad_task", f"task {task.id!r}: {where}: {first['msg']}") from error
 
-    def expected_calls(self, task: Task) -> list[ToolCall]:
+    def reference(self, task: Task) -> list[ToolCall]:
         """The agent's calls that the task's criteria name (for benchmarks and experts; never shown to a policy)."""
         criteria = self.definition(task).evaluation_criteria
         actions = [one for one in (criteria and criteria.actions) or [] if one.requestor == "assistant"]
