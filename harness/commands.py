@@ -1,0 +1,340 @@
+"""The commands of ``pivotgym``: each a dataclass of its options with a ``run`` that says whether it succeeded.
+
+Engines are imported inside ``run``: torch takes seconds to import, and ``--help`` should not wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg, subcommand
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.harness.learner import LoraOptions, OptimOptions
+from pivotgym.harness.pivots import FilterConfig
+from pivotgym.harness.profiling import ProfileConfig
+
+OUT = Console()
+
+
+class Command(Protocol):
+    """One command."""
+
+    def run(self) -> bool:
+        """Does it; False where it ran but found a failure (a broken law, a divergence under ``--strict``)."""
+        ...
+
+
+def write_figures(path: Path | None, figures: Any) -> None:
+    """Writes the figures a person reads as JSON, atomically."""
+    if path is not None:
+        from pivotgym.harness.runs import write_json
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, figures)
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """``--env-options`` as a dict. Raises BadInput where it is no JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"no JSON: {error}", field="--env-options") from error
+    if not isinstance(value, dict):
+        raise BadInput("not a JSON object", field="--env-options")
+    return value
+
+
+@dataclass
+class Convert:
+    """Convert a trajectory file to another format; the source's format is recognised."""
+
+    file: Positional[Path]
+    out: Path
+    """where to write"""
+    to: str = "pivotgym"
+    """pivotgym, openai or sharegpt"""
+    source: str = "auto"
+    """format of FILE"""
+    skip_bad: bool = False
+    """report bad rows and go on instead of stopping at the first"""
+
+    def run(self) -> bool:
+        """Converts."""
+        from pivotgym.envs.formats import load_trajectories, save_trajectories
+
+        errors: list[BadInput] = []
+        rows = load_trajectories(self.file, self.source, "skip" if self.skip_bad else "raise", errors)
+        count = save_trajectories(self.out, rows, self.to)
+        for error in errors:
+            OUT.print(f"skipped {error}", highlight=False, markup=False, soft_wrap=True)
+        OUT.print(f"{count} trajectories written to {self.out}, {len(errors)} rows skipped", highlight=False)
+        return True
+
+
+@dataclass
+class Restore:
+    """Restore every turn of a file's trajectories (or one turn) and compare every observation with the recording."""
+
+    file: Positional[Path]
+    turn: int | None = None
+    """only this turn of each trajectory"""
+    strict: bool = False
+    """stop a trajectory at its first divergence, and fail if there was one"""
+    source: str = "auto"
+    """format of FILE"""
+    workers: int = 1
+    """processes"""
+    json: Path | None = None
+    """also write the figures here"""
+
+    def run(self) -> bool:
+        """Restores."""
+        from pivotgym.harness.restoring import print_summary, restore_file
+
+        summary = restore_file(
+            self.file, self.source, turn=self.turn, strict=self.strict, workers=self.workers, progress=True
+        )
+        print_summary(summary, OUT)
+        write_figures(self.json, summary.model_dump(mode="json"))
+        return summary.turns > 0 and not (self.strict and (summary.diverged or summary.not_restorable))
+
+
+@dataclass
+class Shell:
+    """Stand inside a restored state and try actions by hand."""
+
+    file: Positional[Path]
+    turn: int = 0
+    """the turn to restore"""
+    trajectory: str | None = None
+    """id or 0-based position of the trajectory; the first by default"""
+
+    def run(self) -> bool:
+        """Runs the shell."""
+        from pivotgym.harness.shell import run_shell
+
+        run_shell(self.file, self.turn, self.trajectory, OUT)
+        return True
+
+
+@dataclass
+class Profile:
+    """Sample K actions of a frozen policy at every candidate turn and judge them by execution. Resumable."""
+
+    file: Positional[Path]
+    policy: str
+    """embedded, a model folder or hub name, MODEL+ADAPTER, or openai:MODEL@BASE_URL"""
+    out: Path = Path("profile.jsonl")
+    """where the rows go"""
+    source: str = "auto"
+    """format of FILE"""
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
+    config: Annotated[ProfileConfig, arg(name="")] = field(default_factory=ProfileConfig)
+
+    def run(self) -> bool:
+        """Profiles."""
+        from pivotgym.envs.formats import load_trajectories
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.policies import load_policy
+        from pivotgym.harness.profiling import profile
+
+        trajectories = list(load_trajectories(self.file, self.source))
+        config = self.config.model_copy(update={"env_options": read_options(self.env_options)})
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with stages() as progress:
+            rows = profile(trajectories, load_policy(self.policy), config, self.out, progress)
+        judged = sum(row["status"] == "ok" for row in rows)
+        OUT.print(f"{judged} of {len(rows)} candidates judged, rows in {self.out}", highlight=False)
+        return judged > 0
+
+
+@dataclass
+class Filter:
+    """Keep the pivots of a profile; say what was dropped and why."""
+
+    file: Positional[Path]
+    out: Path = Path("pivots.jsonl")
+    """where the pivots go"""
+    json: Path | None = None
+    """also write the figures here"""
+    config: Annotated[FilterConfig, arg(name="")] = field(default_factory=FilterConfig)
+
+    def run(self) -> bool:
+        """Filters."""
+        from pivotgym.harness.pivots import filter_file
+        from pivotgym.harness.runs import write_json
+
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        report = filter_file(self.file, self.out, self.config)
+        figures = report.row()
+        write_json(self.out.with_suffix(".filter.json"), figures)
+        write_figures(self.json, figures)
+        table = Table(title=f"{self.file} to {self.out}")
+        table.add_column("")
+        table.add_column("candidates", justify="right")
+        for name, count in [("profiled", report.candidates), *report.dropped.items(), ("kept", report.kept)]:
+            table.add_row(name.replace("_", " "), str(count))
+        OUT.print(table)
+        return report.kept > 0
+
+
+@dataclass
+class Train:
+    """Train on pivots (pivotrl) or on recorded turns (sft); killed runs go on with --resume."""
+
+    file: Positional[Path]
+    """pivots.jsonl for pivotrl, trajectories in any format for sft"""
+    policy: str
+    """the policy to train: embedded, a model folder or hub name"""
+    method: Literal["pivotrl", "sft"] = "pivotrl"
+    out: Path = Path("runs/train")
+    """the run's folder"""
+    resume: bool = False
+    """go on with a run that was begun; without it a folder in use is refused"""
+    full: bool = False
+    """train all weights instead of LoRA adapters"""
+    options: str = "{}"
+    """further settings of the method by name, as a JSON object (see TrainConfig and SftConfig)"""
+    steps: int | None = None
+    """pivotrl: rollout batches"""
+    batch: int | None = None
+    """pivots (pivotrl) or conversations (sft) in a step"""
+    group: int | None = None
+    """pivotrl: actions sampled at each pivot"""
+    epochs: float | None = None
+    """sft: passes over the trajectories"""
+    beta: float | None = None
+    """pivotrl: weight of the KL to the frozen reference"""
+    max_tokens: int | None = None
+    """pivotrl: longest action"""
+    warm_start: Path | None = None
+    """folder of a LoRA adapter to start from; it is then the reference policy"""
+    eval_every: int | None = None
+    """pivotrl: steps between evaluations on held-out pivots"""
+    eval_rollouts: int | None = None
+    """pivotrl: actions sampled at each held-out pivot"""
+    save_every: int | None = None
+    """steps between checkpoints"""
+    seed: int = 0
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
+    lora: LoraOptions = field(default_factory=LoraOptions)
+    optim: OptimOptions | None = None
+
+    def run(self) -> bool:
+        """Trains."""
+        if (self.out / "settings.json").exists() and not self.resume:
+            raise BadInput("a run was begun here: --resume goes on with it, or choose another --out", file=self.out)
+        return self._sft() if self.method == "sft" else self._pivotrl()
+
+    def _pivotrl(self) -> bool:
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.pivots import load_pivots
+        from pivotgym.harness.train import TrainConfig, train
+
+        names = ("steps", "batch", "group", "beta", "max_tokens", "eval_every", "eval_rollouts", "save_every")
+        config = self._config(TrainConfig, names)
+        pivots = load_pivots(self.file)
+        with stages() as progress:
+            result = train(pivots, self._policy(), config, self.out, progress)
+        OUT.print(f"{result.steps} steps, weights in {result.weights}", highlight=False)
+        for name, row in (("held-out reward before", result.before), ("after", result.after)):
+            if row is not None:
+                OUT.print(f"{name}: {_estimate(row['reward'])}", highlight=False)
+        if result.gain is not None:
+            OUT.print(f"gain, paired by pivot: {_estimate(result.gain)}", highlight=False)
+        return True
+
+    def _sft(self) -> bool:
+        from pivotgym.envs.formats import load_trajectories
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.sft import SftConfig, train_sft
+
+        config = self._config(SftConfig, ("batch", "epochs", "save_every"))
+        trajectories = list(load_trajectories(self.file))
+        with stages() as progress:
+            result = train_sft(trajectories, self._policy(), config, self.out, progress)
+        OUT.print(
+            f"{result.steps} updates on {result.trained_tokens} tokens, loss {result.first_loss:.3f} to "
+            f"{result.last_loss:.3f}, weights in {result.weights}",
+            highlight=False,
+        )
+        return True
+
+    def _config(self, kind: Any, names: tuple[str, ...]) -> Any:
+        """The method's settings: its defaults, then ``--options``, then the options given one by one."""
+        from pydantic import ValidationError
+
+        given: dict[str, Any] = {"lora": None if self.full else self.lora, "seed": self.seed}
+        given["env_options"] = read_options(self.env_options)
+        if self.warm_start is not None:
+            given["warm_start"] = self.warm_start
+        if self.optim is not None:
+            given["optim"] = self.optim
+        try:
+            given |= json.loads(self.options)
+            given |= {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            return kind.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(first["msg"], field=".".join(map(str, first["loc"]))) from error
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"no JSON object: {error}", field="--options") from error
+
+    def _policy(self) -> Any:
+        from pivotgym.harness.policies import load_policy
+        from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+
+        policy = load_policy(self.policy)
+        if not isinstance(policy, TransformersPolicy):
+            raise BadInput(f"{self.policy!r} has no weights here to train", field="--policy")
+        return policy
+
+
+def _estimate(row: dict[str, Any]) -> str:
+    from pivotgym.harness.stats import Estimate
+
+    return str(Estimate(**row))
+
+
+@dataclass
+class Check:
+    """Run the conformance laws on an environment, ours or a plug-in's."""
+
+    env: Positional[str]
+    """Gymnasium id"""
+    trajectories: Path | None = None
+    """recordings of it; without any, some are made by random actions"""
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
+    turns: int = 12
+    """turns restored, spread over the recordings"""
+    laws: tuple[str, ...] = ()
+    """only these laws"""
+    json: Path | None = None
+    """also write the results here"""
+
+    def run(self) -> bool:
+        """Checks."""
+        from pivotgym.envs.check import check_env_laws
+        from pivotgym.envs.formats import load_trajectories
+
+        given = list(load_trajectories(self.trajectories)) if self.trajectories is not None else None
+        report = check_env_laws(
+            self.env,
+            given,
+            env_kwargs=read_options(self.env_options),
+            max_turns_checked=self.turns,
+            laws=list(self.laws) or None,
+        )
+        OUT.print(report.table())
+        write_figures(self.json, report.model_dump(mode="json"))
+        return report.passed
