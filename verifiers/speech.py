@@ -91,7 +91,7 @@ def _any(*alternatives: str) -> re.Pattern[str]:
 _CONFIRM = _any(
     r"confirm(?:ation)?\W+(?:if|that|whether|to|so|by|with|below|the above|these|this|all|and|yes)\b",
     r"confirm(?:ation)?\W+you(?:['’]d| would| want|['’]re)",
-    r"confirm(?:ation)?(?:\s*[(.?!]|$)",
+    r"confirm(?:ation)?(?:\s*[(.:?!]|$)",
     r"proceed|go ahead|would you like (?:me|us) to|would you like to (?:proceed|continue|go)",
     r"shall (?:I|we)\b|should I\b|do you want (?:me|us) to|may I (?:go|proceed)",
     r"is (?:this|that|everything) (?:correct|right|ok)|all correct",
@@ -125,6 +125,7 @@ _NEGATION = _any(
     r"\b(?:not?(?! problem| worries)|never|none|neither|nothing|sorry|refused|unfortunately|unable|denied)\b",
     r"n['’]t\b|\bcannot\b|\bineligible\b|\bdeclin",
 )
+_OFFER = _any(r"\b(?:can|could|will|able to|going to|possible)\b|['’]ll\b")
 _DONE = _any(
     r"\b(?:has|have) (?:now |already )?been (?:successfully )?(?P<first>\w+)",
     r"\bI(?:['’]ve| have) (?:now |just |successfully )*(?P<second>\w+)",
@@ -172,6 +173,8 @@ class Speech:
         actions: the kinds of action it speaks of (``refund``, ``cancel`` …), courtesies not counted.
         denies: it says that something cannot be done or is not there.
         denies_loosely: it holds any negation.
+        denied: kinds of action that it says cannot be done.
+        offered: kinds of action that it says can or will be done.
         done: it reports an action as carried out (``has been cancelled``).
         done_loosely: the same, weaker wordings included (``is cancelled``, ``I cancelled``).
         closes: it says goodbye.
@@ -182,6 +185,8 @@ class Speech:
     actions: frozenset[str]
     denies: bool
     denies_loosely: bool
+    denied: frozenset[str]
+    offered: frozenset[str]
     done: bool
     done_loosely: bool
     closes: bool
@@ -209,19 +214,28 @@ def analyse(text: str) -> Speech:
     sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if re.search(r"\w", part)]
     plain = [sentence for sentence in sentences if not _is_courtesy(sentence)]
     core = " ".join(plain)
+    clauses = [part for sentence in plain for part in re.split(r"[,;:]|\band\b|\bbut\b", sentence)]
+    denied = [clause for clause in clauses if _DENY.search(clause)]
+    offered = [clause for clause in clauses if _OFFER.search(clause) and not _NEGATION.search(clause)]
     requests = tuple(
         request for index, part in enumerate(plain) if _is_request(part) for request in _requests(plain, index)
     )
     return Speech(
         requests=requests,
-        actions=frozenset(name for name, pattern in _ACTION.items() if pattern.search(core)),
+        actions=_actions(core),
         denies=any(_DENY.search(part) for part in plain if not _conditional(part)),
         denies_loosely=any(_NEGATION.search(part) for part in plain if not _conditional(part)),
+        denied=_actions(" . ".join(denied)),
+        offered=_actions(" . ".join(offered)),
         done=any(_reports(part, _DONE) for part in plain if not _conditional(part)),
         done_loosely=any(_reports(part, _DONE) or _reports(part, _DONE_LOOSELY) for part in plain),
         closes=bool(_CLOSE.search(text)) or (bool(sentences) and not plain),
         words=len(text.split()),
     )
+
+
+def _actions(text: str) -> frozenset[str]:
+    return frozenset(name for name, pattern in _ACTION.items() if pattern.search(text))
 
 
 def _is_courtesy(sentence: str) -> bool:
@@ -244,7 +258,7 @@ def _is_request(sentence: str) -> bool:
 
 def _requests(sentences: list[str], index: int) -> list[Request]:
     sentence = sentences[index]
-    if _CONFIRM.search(sentence):
+    if _CONFIRM.search(_PURPOSE.sub("", sentence)):
         return [Request(frozenset({CONFIRMATION}))]
     # ``Could you please provide: 1. … 2. …`` lists what it wants; items marked as optional are not required.
     listed = []
@@ -261,6 +275,8 @@ def _requests(sentences: list[str], index: int) -> list[Request]:
     return [request for request in found if request.topics] or [Request(frozenset())]
 
 
+# ``To proceed, I need your name`` asks for a name, not for a go-ahead.
+_PURPOSE = re.compile(r"^\W*(?:in order )?to [^,?]{1,80},\s*", re.IGNORECASE)
 _EITHER = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _ITEM = re.compile(r"\s*(?:[-*•–]|\(?\d{1,2}[.)])\s*")
 _OPTIONAL = re.compile(r"\bif (?:you|any|applicable|known)|optional", re.IGNORECASE)

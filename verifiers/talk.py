@@ -76,7 +76,7 @@ class TalkRule:
       of two alternatives (``$60 or $88``) where the demonstration is definite;
     - it asks for every piece of information that the demonstration asks for (one of them where the demonstration
       offers alternatives), for at most one more, and for nothing where the demonstration asks nothing;
-    - it denies where the demonstration denies and only there; it reports as done what the demonstration reports as
+    - it denies where the demonstration denies and only there, and does not offer what the demonstration denies; it reports as done what the demonstration reports as
       done and only then; where the demonstration asks for a go-ahead, denies or reports, it speaks of at least half of
       the kinds of action the demonstration speaks of;
     - it is no list of everything: see ``MAX_EXTRA_FACTS``, ``MAX_WORDS_FACTOR``, ``MIN_DISTINCT_TRIGRAMS``.
@@ -215,6 +215,9 @@ def _other_act(wanted: Speech, given: Speech) -> str | None:
         return "also asks for " + ", ".join(sorted(more))
     if wanted.denies and not given.denies_loosely:
         return "does not say that it cannot be done or is not there"
+    possible = (wanted.denied & given.offered) - wanted.offered - given.denied
+    if possible:
+        return "says that this can be done: " + ", ".join(sorted(possible))
     negates = given.denies or (given.denies_loosely and wanted.words <= SHORT_TEXT_WORDS)
     if negates and not wanted.denies_loosely:
         return "denies"
@@ -236,7 +239,7 @@ def _invented(said: FactSet, known: FactSet) -> list[Fact]:
 
 def _replaced(case: _Case, given: FactSet, said: FactSet) -> tuple[Fact, Fact] | None:
     """A demonstrated fact that only echoes the user, and another of its kind that stands in its place."""
-    others = [fact for fact in given.missing_from(case.facts) if fact.kind not in ("term", "amount")]
+    others = [fact for fact in given.missing_from(case.facts) if fact.kind != "term"]
     for fact in case.facts:
         if not said.covers(fact):
             for other in others:
