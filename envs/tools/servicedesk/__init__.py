@@ -21,13 +21,14 @@ from pivotgym.envs.errors import BadInput, NotRestorable
 from pivotgym.envs.tools.functions import Fact, FunctionDomain
 from pivotgym.envs.tools.schema import ToolFunction
 from pivotgym.envs.tools.servicedesk import scenario as scenarios
+from pivotgym.envs.tools.servicedesk.expert import act
 from pivotgym.envs.tools.servicedesk.scenario import GENERATOR, Scenario
 from pivotgym.envs.tools.servicedesk.tools import FUNCTIONS
 from pivotgym.envs.tools.servicedesk.user import follow
 from pivotgym.envs.tools.users import ScriptedUser
 from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
 
-__all__ = ["COUNTS", "ServiceDesk", "bundled_trajectories", "expert_actions", "make_task"]
+__all__ = ["COUNTS", "ServiceDesk", "act", "bundled_trajectories", "make_task"]
 
 COUNTS = {"train": 400, "heldout": 100}
 """Tasks (and bundled trajectories) of each split."""
@@ -55,7 +56,7 @@ class ServiceDesk(FunctionDomain):
         return scenario_of(task).opening
 
     def reference(self, task: Task) -> Sequence[ToolCall]:
-        """The expert's calls that change something."""
+        """Calls that lead to the state asked for."""
         return scenario_of(task).reference
 
     def facts(self, task: Task) -> Sequence[Fact]:
@@ -106,18 +107,6 @@ def _tasks(split: str | None) -> tuple[Task, ...]:
 @lru_cache(maxsize=2048)
 def _build(split: str, seed: int, index: int) -> Scenario:
     return scenarios.build(split, seed, index)
-
-
-def expert_actions(task: Task) -> list[Message]:
-    """The scripted expert's whole part of the conversation, turn by turn."""
-    actions = []
-    for turn, step in enumerate(scenario_of(task).steps):
-        if isinstance(step, str):
-            actions.append(Message(role="assistant", content=step))
-        else:
-            calls = [call.model_copy(update={"id": f"call_{turn}_{i}"}) for i, call in enumerate(step)]
-            actions.append(Message(role="assistant", tool_calls=calls))
-    return actions
 
 
 def bundled_trajectories(split: str | None = None) -> list[Trajectory]:

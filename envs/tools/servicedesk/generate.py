@@ -17,7 +17,7 @@ import tyro
 from pivotgym.envs.errors import PivotGymError
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.tools.env import ToolsEnv
-from pivotgym.envs.tools.servicedesk import _BUNDLE, COUNTS, expert_actions, make_task
+from pivotgym.envs.tools.servicedesk import _BUNDLE, COUNTS, act, make_task
 from pivotgym.envs.tools.servicedesk.scenario import GENERATOR
 from pivotgym.envs.trajectory import JsonObject, Outcome, Task, Trajectory
 
@@ -40,16 +40,13 @@ def record(task: Task, env: ToolsEnv) -> Trajectory:
     """One expert episode of a task.
 
     Raises:
-        PivotGymError: the expert did not reach the goal, or the user left early.
+        PivotGymError: the expert did not reach the goal.
     """
     env.reset(options={"task": task})
-    actions = expert_actions(task)
-    terminated, reward = False, 0.0
-    info: JsonObject = {}
-    for turn, action in enumerate(actions):
-        if terminated:
-            raise PivotGymError(f"task {task.id}: the user left before turn {turn}")
-        _, reward, terminated, _, info = env.step(action)
+    terminated = truncated = False
+    reward, info = 0.0, JsonObject()
+    while not (terminated or truncated):
+        _, reward, terminated, truncated, info = env.step(act(env.conversation))
     if not terminated or reward != 1.0:
         raise PivotGymError(f"task {task.id}: the expert failed: {info}")
     seed = task.data["seed"]

@@ -1,4 +1,4 @@
-"""What one task is about: who writes, what they want and know, what the expert does, what they must be told.
+"""What one task is about: who writes, what they want and know, what has to be done, what they must be told.
 
 A scenario is a pure function of the task's ``split``, ``seed`` and ``index``; nothing but these travels with a task.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from pivotgym.envs.tools.functions import Fact
-from pivotgym.envs.tools.servicedesk.tools import TODAY, parse_date, say_date
+from pivotgym.envs.tools.servicedesk.tools import TODAY, say_date
 from pivotgym.envs.tools.servicedesk.world import TOPICS, Customer, Draw, Order, World, draw_address, draw_world
 from pivotgym.envs.trajectory import JsonObject, ToolCall
 
@@ -17,8 +17,6 @@ GENERATOR = 1
 """Version of everything a task's content depends on; a task of another version cannot be rebuilt."""
 
 REFUSAL = ("no", "not", "cannot", "can't", "sorry", "unable", "refused", "denied")
-Step = str | list[ToolCall]
-"""One action of the expert: a text, or calls."""
 
 
 @dataclass
@@ -28,7 +26,7 @@ class Request:
     Attributes:
         kind: which of the kinds of request.
         text: how the user says it.
-        steps: the expert's actions for it after the login.
+        calls: what has to be done for it after the login; looking up does not count.
         facts: what the user waits to be told; told all of it in one message, the user is content.
         order: the order meant, where the agent may ask which one.
         confirm: what the user answers when asked about a value: value -> answer.
@@ -36,7 +34,7 @@ class Request:
 
     kind: str
     text: str
-    steps: list[Step]
+    calls: list[ToolCall]
     facts: list[Fact]
     order: str | None = None
     confirm: dict[str, str] = field(default_factory=dict)
@@ -49,14 +47,12 @@ class Scenario:
     Attributes:
         opening: the user's first message.
         contact: the user's answer when asked who they are.
-        steps: everything the expert does.
     """
 
     world: World
     requests: list[Request]
     opening: str
     contact: str
-    steps: list[Step] = field(default_factory=list)
 
     @property
     def customer(self) -> Customer:
@@ -65,15 +61,9 @@ class Scenario:
 
     @property
     def reference(self) -> list[ToolCall]:
-        """The expert's calls without those that fail or only look something up."""
-        return [call for step in self.steps if not isinstance(step, str) for call in step if self._counts(call)]
-
-    def _counts(self, call: ToolCall) -> bool:
-        if not isinstance(call.arguments, dict) or call.name.startswith("get_"):
-            return False
-        if call.name == "book":
-            return parse_date(call.arguments["day"]) not in self.world.full_days
-        return call.name != "login" or call.arguments["pin"] == self.customer.pin
+        """Calls that lead to the state asked for."""
+        login = call("login", contact=self.customer.email, pin=self.customer.pin)
+        return [login, *(done for request in self.requests for done in request.calls)]
 
 
 def call(name: str, /, **arguments: str | float) -> ToolCall:
@@ -89,7 +79,7 @@ def build(split: str, seed: int, index: int) -> Scenario:
     desk = _Desk(draw, world, split, kind_of(index))
     kinds = kind_of(index).split("+")
     requests = [getattr(desk, f"want_{kind}")() for kind in kinds]
-    return _with_login(draw, world, requests, index)
+    return _with_introduction(draw, world, requests, index)
 
 
 def kind_of(index: int) -> str:
@@ -97,8 +87,8 @@ def kind_of(index: int) -> str:
     return VARIANTS[index % len(VARIANTS)]
 
 
-def _with_login(draw: Draw, world: World, requests: list[Request], index: int) -> Scenario:
-    """Puts the user's introduction and the expert's questions and login in front."""
+def _with_introduction(draw: Draw, world: World, requests: list[Request], index: int) -> Scenario:
+    """Puts the user's introduction in front."""
     customer, wish = world.customers[0], requests[0].text
     told = _introduction(draw, index)
     # An e-mail is shorter than a phone number, and the conversations with these introductions are the longest.
@@ -106,21 +96,13 @@ def _with_login(draw: Draw, world: World, requests: list[Request], index: int) -
     pin = customer.pin
     if told == "typo":
         pin = pin[:3] + str((int(pin[3]) + draw.number(1, 9)) % 10)
-    steps: list[Step] = []
     if told == "nothing":
         opening = f"{draw.pick(('Hello.', 'Hi.', 'Good morning.'))} {wish}"
-        steps.append("Please tell me your email or phone, and your PIN.")
     elif told == "contact":
         opening = draw.pick((f"Hi, {contact} here. {wish}", f"{wish} I am {contact}.", f"{contact}. {wish}"))
-        steps.append("Please tell me your PIN.")
     else:
         opening = draw.pick((f"{contact}, PIN {pin}. {wish}", f"{wish} {contact}, PIN {pin}."))
-    if told == "typo":
-        steps += [[call("login", contact=contact, pin=pin)], "That PIN is wrong, please check it."]
-    steps.append([call("login", contact=contact, pin=customer.pin)])
-    for request in requests:
-        steps += request.steps
-    return Scenario(world, requests, opening, contact, steps)
+    return Scenario(world, requests, opening, contact)
 
 
 def _introduction(draw: Draw, index: int) -> str:
@@ -165,37 +147,30 @@ class _Desk:
 
     # Money back -----------------------------------------------------------------------------------------------
 
-    def _want_refund(self, order: Order, steps: list[Step], facts: list[Fact]) -> Request:
+    def _want_refund(self, order: Order, done: ToolCall, facts: list[Fact]) -> Request:
         item = order.item
         text = self._say(
             f"I want my money back for the {item}.",
             f"I do not like the {item}, please refund it.",
             f"Can I return the {item} for a refund?",
         )
-        return Request("refund", text, [[call("get_order", order=order.id)], *steps], facts, order.id)
+        return Request("refund", text, [done], facts, order.id)
 
     def want_refund(self) -> Request:
         """In time and under the limit."""
         order = self._order("delivered", 1, 30)
-        steps: list[Step] = [
-            [call("refund", order=order.id, amount=order.price)],
-            f"Done, I refunded {order.price} for {order.id}.",
-        ]
-        return self._want_refund(order, steps, [str(order.price)])
+        return self._want_refund(order, call("refund", order=order.id, amount=order.price), [str(order.price)])
 
     def want_refund_late(self) -> Request:
         """Too late: noted and refused."""
         order = self._order("delivered", 31, 90)
-        steps: list[Step] = [[call("note", topic="refund")], f"Sorry, no refund, {order.id} is {order.days} days old."]
-        return self._want_refund(order, steps, [REFUSAL])
+        return self._want_refund(order, call("note", topic="refund"), [REFUSAL])
 
     def want_refund_big(self) -> Request:
         """In time but over the limit: escalated."""
         order = self._order("delivered", 1, 30)
         order.price = 4 * self.draw.number(26, 60)
-        case = self._new("E")
-        steps: list[Step] = [[call("escalate", id=order.id)], f"Your refund is escalated, case {case}."]
-        return self._want_refund(order, steps, [case])
+        return self._want_refund(order, call("escalate", id=order.id), [self._new("E")])
 
     def want_damaged(self) -> Request:
         """Damaged and kept: half the price."""
@@ -205,71 +180,59 @@ class _Desk:
             f"The {item} came scratched. I keep it, but want some money back.",
             f"My {item} arrived damaged. I will keep it for a part of the price.",
         )
-        steps: list[Step] = [
-            [call("get_order", order=order.id)],
-            [call("refund", order=order.id, amount=half)],
-            f"Done, I refunded {half} for {order.id}.",
-        ]
-        return Request("damaged", text, steps, [str(half)], order.id)
+        return Request("damaged", text, [call("refund", order=order.id, amount=half)], [str(half)], order.id)
 
     # Broken things --------------------------------------------------------------------------------------------
 
-    def _want_fix(self, order: Order, action: str, told: str, new: str) -> Request:
+    def _want_fix(self, order: Order, action: str, new: str) -> Request:
         item = order.item
         text = self._say(f"My {item} is broken.", f"The {item} stopped working.", f"My {item} does not turn on.")
-        steps: list[Step] = [[call("get_order", order=order.id)], [call(action, order=order.id)], told]
-        return Request("broken", text, steps, [new], order.id)
+        return Request("broken", text, [call(action, order=order.id)], [new], order.id)
 
     def want_replace(self) -> Request:
         """Within warranty."""
-        new = self._new("O")
-        return self._want_fix(self._order("delivered", 20, 365), "replace", f"We send a new one, order {new}.", new)
+        return self._want_fix(self._order("delivered", 20, 365), "replace", self._new("O"))
 
     def want_repair(self) -> Request:
         """Out of warranty."""
-        new = self._new("R")
-        return self._want_fix(self._order("delivered", 366, 800), "repair", f"We will repair it, number {new}.", new)
+        return self._want_fix(self._order("delivered", 366, 800), "repair", self._new("R"))
 
     # Orders on the way ----------------------------------------------------------------------------------------
 
-    def _want_cancel(self, order: Order, steps: list[Step], facts: list[Fact]) -> Request:
+    def _want_cancel(self, order: Order, done: ToolCall, facts: list[Fact]) -> Request:
         item = order.item
         text = self._say(
             f"Please cancel my {item}.",
             f"I no longer need the {item} I ordered.",
             f"Can you stop my order of the {item}?",
         )
-        return Request("cancel", text, [[call("get_order", order=order.id)], *steps], facts, order.id)
+        return Request("cancel", text, [done], facts, order.id)
 
     def want_cancel(self) -> Request:
         """Still open."""
         order = self._order("open", 2, 20)
-        steps: list[Step] = [[call("cancel", order=order.id)], f"Order {order.id} is cancelled."]
-        return self._want_cancel(order, steps, [("cancelled", "canceled")])
+        return self._want_cancel(order, call("cancel", order=order.id), [("cancelled", "canceled")])
 
     def want_cancel_shipped(self) -> Request:
         """Shipped already: noted and refused."""
         order = self._order("shipped", 1, 9)
-        steps: list[Step] = [[call("note", topic="cancel")], f"Sorry, no, {order.id} is shipped already."]
-        return self._want_cancel(order, steps, [REFUSAL])
+        return self._want_cancel(order, call("note", topic="cancel"), [REFUSAL])
 
-    def _want_where(self, order: Order, steps: list[Step], facts: list[Fact]) -> Request:
+    def _want_where(self, order: Order, done: list[ToolCall], facts: list[Fact]) -> Request:
         item = order.item
         text = self._say(f"Where is my {item}?", f"When will the {item} arrive?", f"I still wait for the {item}.")
-        return Request("where", text, [[call("get_order", order=order.id)], *steps], facts, order.id)
+        return Request("where", text, done, facts, order.id)
 
     def want_where(self) -> Request:
         """On its way: told the day."""
         order = self._order("shipped", 1, 20)
         assert order.eta is not None
-        return self._want_where(order, [f"It arrives on {say_date(order.eta)}."], [spellings(order.eta)])
+        return self._want_where(order, [], [spellings(order.eta)])
 
     def want_where_late(self) -> Request:
         """Overdue: escalated."""
         order = self._order("shipped", -20, -1)
-        case = self._new("E")
-        steps: list[Step] = [[call("escalate", id=order.id)], f"Your order is late, I escalated it, case {case}."]
-        return self._want_where(order, steps, [case])
+        return self._want_where(order, [call("escalate", id=order.id)], [self._new("E")])
 
     def want_where_two(self) -> Request:
         """Two orders, looked up in one action."""
@@ -278,11 +241,7 @@ class _Desk:
         text = self._say(
             f"When do my {one.item} and my {two.item} arrive?", f"Where are the {one.item} and the {two.item}?"
         )
-        steps: list[Step] = [
-            [call("get_order", order=one.id), call("get_order", order=two.id)],
-            f"The {one.item} arrives on {say_date(one.eta)}, the {two.item} on {say_date(two.eta)}.",
-        ]
-        return Request("where", text, steps, [spellings(one.eta), spellings(two.eta)])
+        return Request("where", text, [], [spellings(one.eta), spellings(two.eta)])
 
     def _visit_text(self, order: Order, day: date) -> str:
         written = self.draw.pick(spellings(day)[:4])
@@ -295,11 +254,8 @@ class _Desk:
         """A technician on a free day."""
         order = self._order("delivered", 1, 20)
         day = TODAY + timedelta(self.draw.number(2, 40))
-        steps: list[Step] = [
-            [call("book", order=order.id, day=say_date(day))],
-            f"The visit is booked for {say_date(day)}.",
-        ]
-        return Request("visit", self._visit_text(order, day), steps, [spellings(day)], order.id)
+        done = call("book", order=order.id, day=say_date(day))
+        return Request("visit", self._visit_text(order, day), [done], [spellings(day)], order.id)
 
     def want_visit_full(self) -> Request:
         """A technician on a day that is full: another is offered."""
@@ -307,28 +263,17 @@ class _Desk:
         day = TODAY + timedelta(self.draw.number(2, 30))
         free = day + timedelta(self.draw.number(1, 6))
         self.world.full_days[day] = free
-        steps: list[Step] = [
-            [call("book", order=order.id, day=say_date(day))],
-            f"Is {say_date(free)} fine?",
-            [call("book", order=order.id, day=say_date(free))],
-            f"The visit is booked for {say_date(free)}.",
-        ]
         text = self._visit_text(order, day)
         confirm = dict.fromkeys(spellings(free), self._say("Yes.", "Yes, please.", "Fine."))
-        return Request("visit", text, steps, [spellings(free)], order.id, confirm)
+        done = call("book", order=order.id, day=say_date(free))
+        return Request("visit", text, [done], [spellings(free)], order.id, confirm)
 
     # Account --------------------------------------------------------------------------------------------------
 
     def _want_address(self, said: str, right: str) -> Request:
         text = self._say(f"I moved to {said}.", f"My new address is {said}.", f"Please change my address to {said}.")
-        answer = "Yes." if said == right else f"No, it is {right}."
-        steps: list[Step] = [
-            f"Is {said} correct?",
-            [call("set_address", address=right)],
-            f"Your address is now {right}.",
-        ]
-        confirm = {right.lower(): "Yes.", said.lower(): answer}
-        return Request("address", text, steps, [right], confirm=confirm)
+        confirm = {right: "Yes."} if said == right else {right: "Yes.", said: f"No, it is {right}."}
+        return Request("address", text, [call("set_address", address=right)], [right], confirm=confirm)
 
     def want_address(self) -> Request:
         """Moved; confirms."""
@@ -345,8 +290,7 @@ class _Desk:
     def want_password(self) -> Request:
         """A new code."""
         text = self._say("I forgot my password.", "My password does not work any more.", "I need a new password.")
-        code = self.customer.code
-        return Request("password", text, [[call("reset_password")], f"Your new code is {code}."], [code])
+        return Request("password", text, [call("reset_password")], [self.customer.code])
 
     # Tickets --------------------------------------------------------------------------------------------------
 
@@ -363,29 +307,20 @@ class _Desk:
         return self._want_ticket(topic, text, "high" if self.customer.tier == "gold" else "normal")
 
     def _want_ticket(self, topic: str, text: str, priority: str) -> Request:
-        new = self._new("T")
-        steps: list[Step] = [
-            [call("open_ticket", topic=topic, priority=priority)],
-            f"I opened ticket {new}, priority {priority}.",
-        ]
-        return Request("fault", text, steps, [new])
+        return Request("fault", text, [call("open_ticket", topic=topic, priority=priority)], [self._new("T")])
 
     def want_solved(self) -> Request:
         """A ticket to close."""
         ticket = self._tickets.pop()
-        text = self._say(f"Ticket {ticket.id} is solved.", f"You can close {ticket.id}, it works again.")
-        steps: list[Step] = [[call("close_ticket", id=ticket.id)], f"Ticket {ticket.id} is closed."]
-        return Request("solved", text, steps, [("closed", "close")])
+        text = self._say(f"Ticket {ticket.id} is solved.", f"You can close {ticket.id} now.")
+        return Request("solved", text, [call("close_ticket", id=ticket.id)], [("closed", "close")])
 
     def want_solved_two(self) -> Request:
         """Two tickets to close in one action."""
         one, two = self._tickets.pop(), self._tickets.pop()
         text = self._say(f"Tickets {one.id} and {two.id} are solved.", f"Please close {one.id} and {two.id}.")
-        steps: list[Step] = [
-            [call("close_ticket", id=one.id), call("close_ticket", id=two.id)],
-            f"{one.id} and {two.id} are closed.",
-        ]
-        return Request("solved", text, steps, [("closed", "close")])
+        done = [call("close_ticket", id=one.id), call("close_ticket", id=two.id)]
+        return Request("solved", text, done, [("closed", "close")])
 
     def want_news(self) -> Request:
         """A young ticket: told its status."""
@@ -398,17 +333,10 @@ class _Desk:
     def _want_news(self, days: int) -> Request:
         ticket = self._tickets.pop()
         ticket.days = days
-        text = self._say(
-            f"Any news on ticket {ticket.id}?",
-            f"What about {ticket.id}?",
-            f"How is {ticket.id} going?",
-        )
-        steps: list[Step] = [[call("get_ticket", id=ticket.id)]]
+        text = self._say(f"Any news on ticket {ticket.id}?", f"What about {ticket.id}?", f"How is {ticket.id} going?")
         if days <= 5:
-            return Request("news", text, [*steps, f"Ticket {ticket.id} is {ticket.status}."], [ticket.status])
-        case = self._new("E")
-        steps += [[call("escalate", id=ticket.id)], f"I escalated {ticket.id}, case {case}."]
-        return Request("news", text, steps, [case])
+            return Request("news", text, [], [ticket.status])
+        return Request("news", text, [call("escalate", id=ticket.id)], [self._new("E")])
 
 
 VARIANTS = (

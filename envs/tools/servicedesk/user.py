@@ -17,7 +17,7 @@ _ASKING = re.compile(r"\?|\b(please|tell|need|give|provide|send|what|which|enter
 _DETAILS = {
     "contact": re.compile(r"\b(e-?mail|phone|contact)\b", re.IGNORECASE),
     "pin": re.compile(r"\bpin\b", re.IGNORECASE),
-    "order": re.compile(r"\b(which|what|your|the) (order|item|one)\b|\border (id|number)\b", re.IGNORECASE),
+    "order": re.compile(r"\b(which|what) (order|item|one)\b|\border (id|number)\b", re.IGNORECASE),
 }
 
 
@@ -107,7 +107,7 @@ def _confirmation(request: Request, text: str) -> str | None:
     for sentence in _sentences(text):
         if "?" in sentence or re.search(r"\bconfirm", sentence, re.IGNORECASE):
             for value, answer in request.confirm.items():
-                if value.lower() in sentence.lower():
+                if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", sentence, re.IGNORECASE):
                     return answer
     return None
 
