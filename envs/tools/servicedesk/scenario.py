@@ -10,7 +10,16 @@ from datetime import date, timedelta
 
 from pivotgym.envs.tools.functions import Fact
 from pivotgym.envs.tools.servicedesk.tools import TODAY, say_date
-from pivotgym.envs.tools.servicedesk.world import TOPICS, Customer, Draw, Order, World, draw_address, draw_world
+from pivotgym.envs.tools.servicedesk.world import (
+    STATUSES,
+    TOPICS,
+    Customer,
+    Draw,
+    Order,
+    World,
+    draw_address,
+    draw_world,
+)
 from pivotgym.envs.trajectory import JsonObject, ToolCall
 
 GENERATOR = 1
@@ -30,6 +39,7 @@ class Request:
         facts: what the user waits to be told; told all of it in one message, the user is content.
         order: the order meant, where the agent may ask which one.
         confirm: what the user answers when asked about a value: value -> answer.
+        rivals: wrong answers; a text that tells one of them beside the right one is no answer.
     """
 
     kind: str
@@ -38,6 +48,7 @@ class Request:
     facts: list[Fact]
     order: str | None = None
     confirm: dict[str, str] = field(default_factory=dict)
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass
@@ -335,7 +346,8 @@ class _Desk:
         ticket.days = days
         text = self._say(f"Any news on ticket {ticket.id}?", f"What about {ticket.id}?", f"How is {ticket.id} going?")
         if days <= 5:
-            return Request("news", text, [], [ticket.status])
+            rivals = tuple(status for status in STATUSES if status != ticket.status)
+            return Request("news", text, [], [ticket.status], rivals=rivals)
         return Request("news", text, [call("escalate", id=ticket.id)], [self._new("E")])
 
 

@@ -13,6 +13,9 @@ from pivotgym.envs.trajectory import Message
 PATIENCE = 3
 """The user leaves after so many turns that brought nothing."""
 
+MOST_VALUES = 6
+"""A text with more different ids and numbers than this tells the user nothing."""
+
 _ASKING = re.compile(r"\?|\b(please|tell|need|give|provide|send|what|which|enter|confirm)\b", re.IGNORECASE)
 _DETAILS = {
     "contact": re.compile(r"\b(e-?mail|phone|contact)\b", re.IGNORECASE),
@@ -62,7 +65,7 @@ def _hear(scenario: Scenario, progress: Progress, message: Message) -> None:
         progress.answered.add(f"confirm:{confirmed}")
         progress.reply = _leave_or(progress, confirmed)
         return
-    if not missing_facts(request.facts, [message]):
+    if not missing_facts(request.facts, [message]) and not _lists_everything(request, message):
         progress.served += 1
         if progress.served == len(scenario.requests):
             progress.reply = None
@@ -71,6 +74,13 @@ def _hear(scenario: Scenario, progress: Progress, message: Message) -> None:
         return
     _useful(progress, False)
     progress.reply = _leave_or(progress, request.text)
+
+
+def _lists_everything(request: Request, message: Message) -> bool:
+    """Whether the text holds the answer only because it holds every answer."""
+    values = set(re.findall(r"\b[A-Za-z]?\d+\b", message.text))
+    told = [word for word in request.rivals if not missing_facts([word], [message])]
+    return len(values) > MOST_VALUES or bool(told)
 
 
 def _useful(progress: Progress, useful: bool) -> None:

@@ -46,6 +46,7 @@ ITEMS = (
     *("fan", "bike", "toaster", "sofa"),
 )
 TOPICS = ("wifi", "email", "phone", "printer", "laptop", "tv", "router")
+STATUSES = ("open", "planned", "waiting")
 DOMAINS = ("mail.com", "post.net")
 
 
@@ -163,7 +164,7 @@ def draw_world(draw: Draw, split: str) -> World:
         count = 2 if draw.chance(0.7) else 3
         customer.orders = [draw_order(draw, f"O{order_ids.pop()}", item) for item in draw.some(ITEMS, count)]
         customer.tickets = [
-            Ticket(f"T{ticket_ids.pop()}", topic, draw.pick(("open", "planned", "waiting")), draw.number(1, 12))
+            Ticket(f"T{ticket_ids.pop()}", topic, draw.pick(STATUSES), draw.number(1, 12))
             for topic in draw.some(TOPICS, 2)
         ]
     if len({customer.email for customer in customers}) < len(customers):
