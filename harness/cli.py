@@ -7,17 +7,30 @@ options, and what is given on the command line wins.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 from rich.console import Console
+from tyro.conf import subcommand
 
 from pivotgym.envs.errors import BadInput, PivotGymError
-from pivotgym.harness.commands import COMMANDS, Command
+from pivotgym.harness.commands import Check, Command, Convert, Filter, Profile, Restore, Shell, Train
+from pivotgym.harness.commands_loop import Bench, Demo, Evaluate, Report, WarmStart
+
+COMMANDS = (Demo, Convert, Restore, Shell, Profile, Filter, Train, Evaluate, Report, Check, Bench, WarmStart)
+
+
+def _command_name(kind: type) -> str:
+    """``WarmStart`` is called ``warm-start``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
+
+
+_UNION = Union[tuple(Annotated[kind, subcommand(_command_name(kind))] for kind in COMMANDS)]  # type: ignore[valid-type]  # noqa: UP007
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console(stderr=True)
     try:
         command: Command = tyro.cli(
-            COMMANDS,  # type: ignore[arg-type]
+            _UNION,  # type: ignore[arg-type]
             prog="pivotgym",
             description="Turn-level reinforcement learning for LLM agents.",
             args=with_config(arguments),

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-import tyro
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.learner import LoraOptions, OptimOptions

@@ -1,0 +1,203 @@
+"""The commands that play, measure and show: evaluate, report, bench, demo, warm-start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.harness.commands import OUT, read_options, write_figures
+from pivotgym.harness.demo import DemoConfig
+
+
+@dataclass
+class Report:
+    """Make the page of a run: RUN/report.html, and the same figures as tables here."""
+
+    run_folder: Positional[Path]
+    json: Path | None = None
+    """also write the figures here"""
+
+    def run(self) -> bool:
+        """Reports."""
+        from pivotgym.harness.report import build_report, print_run_summary, report_figures
+
+        if not self.run_folder.is_dir():
+            raise BadInput("no such folder", file=self.run_folder)
+        page = build_report(self.run_folder)
+        figures = report_figures(self.run_folder)
+        print_run_summary(figures, OUT)
+        write_figures(self.json, figures)
+        OUT.print(f"page: {page}", highlight=False)
+        return True
+
+
+@dataclass
+class Bench:
+    """Measure restoring and forking on this machine; medians with their spread, ratios within one run."""
+
+    what: Positional[str] = "tools"
+    """tools"""
+    repeats: int = 30
+    """timed runs of each"""
+    domains: tuple[str, ...] = ()
+    """only these domains"""
+    json: Path | None = None
+    """also write the rows here"""
+
+    def run(self) -> bool:
+        """Measures."""
+        from pivotgym.harness.bench import bench_tools, print_rows
+
+        if self.what != "tools":
+            raise BadInput(f"no benchmark {self.what!r}; there is: tools", field="what")
+        rows = bench_tools(self.repeats, self.domains or None)
+        print_rows(rows, OUT)
+        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
+        return True
+
+
+@dataclass
+class Demo:
+    """The whole loop on bundled recordings with the embedded model: ends with a table and report.html. Resumable."""
+
+    out: Path = Path("runs/demo")
+    """the run's folder; with several seeds, one folder each below it"""
+    seeds: tuple[int, ...] = ()
+    """several demos, one after the other, instead of --seed"""
+    json: Path | None = None
+    """also write the figures here"""
+    config: Annotated[DemoConfig, arg(name="")] = field(default_factory=DemoConfig)
+
+    def run(self) -> bool:
+        """Runs the loop once for each seed."""
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.demo import run_demo
+        from pivotgym.harness.report import print_run_summary
+
+        seeds = self.seeds or (self.config.seed,)
+        console = Console(stderr=True)
+        all_figures: dict[str, Any] = {}
+        for seed in seeds:
+            folder = self.out / f"seed-{seed}" if self.seeds else self.out
+            with stages(console) as progress:
+                result = run_demo(self.config.model_copy(update={"seed": seed}), folder, progress, console)
+            print_run_summary(result.figures, OUT)
+            OUT.print(f"page: {result.page}", highlight=False)
+            all_figures[str(seed)] = result.figures
+        write_figures(self.json, all_figures if self.seeds else all_figures[str(seeds[0])])
+        return True
+
+
+@dataclass
+class WarmStart:
+    """Make the adapter the demo starts from: supervised steps on bundled recordings the demo does not touch."""
+
+    out: Path = Path("runs/warm-start")
+    """the run's folder; the adapter is in OUT/adapter"""
+    epochs: float = 1.6
+    """passes over the recordings"""
+    rank: int = 8
+    """of the adapter"""
+    layers: int = 12
+    """adapted layers, from the top"""
+
+    def run(self) -> bool:
+        """Makes the adapter."""
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.demo import warm_start
+
+        with stages() as progress:
+            adapter = warm_start(self.out, progress, epochs=self.epochs, rank=self.rank, layers=self.layers)
+        OUT.print(f"adapter: {adapter}", highlight=False)
+        return True
+
+
+@dataclass
+class Evaluate:
+    """Play whole episodes, or sample at pivots: success, pass@k, pass^k or mean reward, with intervals. Resumable."""
+
+    policy: str
+    """embedded, a model folder or hub name, MODEL+ADAPTER, or openai:MODEL@BASE_URL"""
+    env: str = "pivotgym/Tools-v0"
+    """Gymnasium id"""
+    out: Path = Path("runs/evaluate")
+    """the run's folder"""
+    pivots: Path | None = None
+    """evaluate at the held-out pivots of this file instead of playing episodes"""
+    trials: int = 1
+    """times each task is played, or actions sampled at each pivot"""
+    tasks: int | None = None
+    """only the first so many tasks"""
+    split: str | None = None
+    """only tasks whose data names this split"""
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
+    max_turns: int = 30
+    """an episode is cut off after so many actions"""
+    max_tokens: int = 256
+    """longest action"""
+    temperature: float = 1.0
+    batch: int = 8
+    """episodes at once"""
+    seed: int = 0
+    json: Path | None = None
+    """also write the figures here"""
+
+    def run(self) -> bool:
+        """Evaluates."""
+        return self._at_pivots() if self.pivots is not None else self._episodes()
+
+    def _at_pivots(self) -> bool:
+        from pivotgym.harness.evaluate import evaluate_pivots
+        from pivotgym.harness.pivots import load_pivots
+        from pivotgym.harness.policies import load_policy
+        from pivotgym.harness.policies.base import Sampling
+        from pivotgym.harness.turns import TurnRunner
+
+        assert self.pivots is not None
+        every = load_pivots(self.pivots)
+        chosen = [pivot for pivot in every if pivot.split == "heldout"] or every
+        sampling = Sampling(self.temperature, 1.0, self.max_tokens)
+        with TurnRunner("default", env_options=read_options(self.env_options)) as runner:
+            found = evaluate_pivots(
+                load_policy(self.policy), chosen, self.trials, self.seed, runner=runner, sampling=sampling
+            )
+        OUT.print(f"mean reward at {len(chosen)} pivots: {found.reward}", highlight=False)
+        write_figures(self.json, found.row())
+        return True
+
+    def _episodes(self) -> bool:
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
+        from pivotgym.harness.policies import load_policy
+        from pivotgym.harness.turns import make_env
+
+        options = read_options(self.env_options)
+        env = make_env(self.env, options)
+        try:
+            tasks = [task for task in env.tasks() if self.split is None or task.data.get("split") == self.split]
+        finally:
+            env.close()
+        tasks = tasks[: self.tasks]
+        if not tasks:
+            raise BadInput(f"no task in split {self.split!r}" if self.split else "no tasks", field="--split")
+        config = EpisodeConfig(
+            trials=self.trials,
+            max_turns=self.max_turns,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            batch=self.batch,
+            seed=self.seed,
+            env_options=options,
+        )
+        with stages() as progress:
+            found = evaluate_episodes(self.env, load_policy(self.policy), tasks, config, self.out, progress)
+        for name, value in found.figures().items():
+            OUT.print(f"{name}: {value}", highlight=False)
+        write_figures(self.json, found.row())
+        return True

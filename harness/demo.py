@@ -1,0 +1,261 @@
+"""The whole loop on one CPU: restore, profile, filter, evaluate, train, evaluate, report.
+
+Bundled service-desk recordings, the embedded 135 M parameter model, and a shipped warm-start adapter: untrained, that
+model answers no tool-call prompt, so :func:`warm_start` taught it the form on a disjoint set of trajectories. Its cost
+is told apart. Every stage is resumable, so a killed demo goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+
+from pivotgym.envs.trajectory import JsonObject, Trajectory
+from pivotgym.harness.runs import Progress, claim, total_costs, write_json
+
+WARM_TRAJECTORIES = 200
+"""The last so many bundled ``train`` trajectories are the warm start's; the demo profiles among the first ones."""
+
+
+class DemoConfig(BaseModel):
+    """What the demo does; the defaults fit two cores and 15 minutes.
+
+    Attributes:
+        seed: fixes everything random.
+        trajectories: recordings profiled (of those the warm start has not seen).
+        candidates: turns profiled, drawn at random.
+        rollouts: actions sampled at each (K).
+        max_mean: filter: candidates above this mean reward are too easy.
+        heldout: share of the trajectories whose pivots are held out.
+        steps: training steps.
+        batch: pivots in a step.
+        group: actions sampled at each (G).
+        lr: learning rate.
+        eval_rollouts: actions sampled at each held-out pivot, before and after.
+        eval_limit: at most so many held-out pivots.
+        episodes: tasks of the ``heldout`` split played to the end, before and after.
+        max_tokens: longest action.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    trajectories: int = Field(100, ge=2)
+    candidates: int = Field(120, ge=2)
+    rollouts: int = Field(8, ge=2)
+    max_mean: float = Field(0.8, gt=0, le=1)
+    heldout: float = Field(0.4, gt=0, lt=1)
+    steps: int = Field(12, ge=1)
+    batch: int = Field(6, ge=1)
+    group: int = Field(8, ge=2)
+    lr: float = Field(3e-4, gt=0)
+    eval_rollouts: int = Field(8, ge=1)
+    eval_limit: int = Field(32, ge=1)
+    episodes: int = Field(24, ge=1)
+    max_tokens: int = Field(72, ge=8)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the demo's results are, and the figures of its report."""
+
+    folder: Path
+    page: Path
+    figures: JsonObject
+
+
+def warm_start_adapter() -> Path:
+    """Folder of the shipped LoRA adapter the demo starts from (made by ``pivotgym warm-start``)."""
+    return Path(str(files("pivotgym.harness.policies") / "warm_start"))
+
+
+def splits() -> tuple[list[Trajectory], list[Trajectory]]:
+    """The bundled ``train`` trajectories as (for pivots, for the warm start): no trajectory is in both."""
+    from pivotgym.envs.tools.servicedesk import bundled_trajectories
+
+    bundled = [item for item in bundled_trajectories() if item.task is not None and item.task.data["split"] == "train"]
+    return bundled[:-WARM_TRAJECTORIES], bundled[-WARM_TRAJECTORIES:]
+
+
+def run_demo(config: DemoConfig, out: Path, progress: Progress, console: Console) -> DemoResult:
+    """Runs the loop into ``out`` and writes ``out/report.html``; called again it goes on where it stopped.
+
+    Raises:
+        BadInput: ``out`` was begun with other settings.
+        InfrastructureError: the embedded model cannot be had.
+    """
+    from pivotgym.envs.formats import save_trajectories
+    from pivotgym.harness.pivots import FilterConfig, filter_file, load_pivots
+    from pivotgym.harness.policies import load_policy
+    from pivotgym.harness.profiling import ProfileConfig, profile
+    from pivotgym.harness.report import build_report, report_figures
+
+    out.mkdir(parents=True, exist_ok=True)
+    claim(out / "demo.settings.json", config.model_dump(mode="json"))
+    _write_run(out, config)
+    adapter = warm_start_adapter()
+    reference = f"embedded+{adapter}"
+    recordings = splits()[0][: config.trajectories]
+    save_trajectories(out / "trajectories.jsonl", recordings)
+    console.rule("restore: every turn, compared with its recording")
+    _restore(out, progress)
+
+    console.rule("profile: K actions of the frozen reference at each candidate, judged by execution")
+    profile_config = ProfileConfig(
+        rollouts=config.rollouts, max_tokens=config.max_tokens, limit=config.candidates, seed=config.seed, chunk=8
+    )
+    (out / "profile").mkdir(exist_ok=True)
+    policy = load_policy(reference)
+    profile(recordings, policy, profile_config, out / "profile" / "profile.jsonl", progress)
+
+    pivots_file = out / "profile" / "pivots.jsonl"
+    filter_config = FilterConfig(max_mean=config.max_mean, heldout=config.heldout, seed=config.seed)
+    filtered = filter_file(out / "profile" / "profile.jsonl", pivots_file, filter_config)
+    write_json(pivots_file.with_suffix(".filter.json"), filtered.row())
+    console.print(
+        f"{filtered.kept} pivots of {filtered.candidates} candidates: {filtered.train} to train on, "
+        f"{filtered.heldout} held out (no trajectory in both); dropped: "
+        + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in filtered.dropped.items() if count),
+        highlight=False,
+    )
+
+    console.rule("evaluate: whole episodes on held-out tasks, before training")
+    _episodes(policy, config, out / "evaluate" / "before", progress)
+    del policy
+
+    console.rule("train: GRPO on single turns, held-out pivots evaluated before and after")
+    result = _train(load_pivots(pivots_file), adapter, config, out / "train", progress)
+
+    console.rule("evaluate: the same episodes after training")
+    _episodes(load_policy(f"embedded+{result}"), config, out / "evaluate" / "after", progress)
+    return DemoResult(out, build_report(out), report_figures(out))
+
+
+def _restore(out: Path, progress: Progress) -> None:
+    from pivotgym.harness.restoring import restore_file
+
+    if not (out / "restore.json").exists():
+        summary = restore_file(
+            out / "trajectories.jsonl", progress=lambda done, total: progress("restore", done, total, {})
+        )
+        write_json(out / "restore.json", summary.model_dump(mode="json"))
+
+
+def _train(pivots: Sequence[Any], adapter: Path, config: DemoConfig, out: Path, progress: Progress) -> Path:
+    from pivotgym.harness.learner import OptimOptions
+    from pivotgym.harness.policies import load_policy
+    from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+    from pivotgym.harness.train import TrainConfig, train
+
+    policy = load_policy("embedded")
+    assert isinstance(policy, TransformersPolicy)
+    settings = TrainConfig(
+        steps=config.steps,
+        batch=config.batch,
+        group=config.group,
+        micro_batch=2,
+        max_tokens=config.max_tokens,
+        warm_start=adapter,
+        optim=OptimOptions(lr=config.lr, warmup=1),
+        seed=config.seed,
+        eval_every=0,
+        eval_rollouts=config.eval_rollouts,
+        eval_limit=config.eval_limit,
+        save_every=1,
+    )
+    return train(pivots, policy, settings, out, progress).weights
+
+
+def _episodes(policy: Any, config: DemoConfig, out: Path, progress: Progress) -> None:
+    from pivotgym.envs.tools.servicedesk import ServiceDesk
+    from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
+
+    tasks = ServiceDesk().tasks("heldout")[: config.episodes]
+    evaluate_episodes("pivotgym/Tools-v0", policy, tasks, EpisodeConfig(seed=config.seed), out, progress)
+
+
+def _write_run(out: Path, config: DemoConfig) -> None:
+    import torch
+
+    warm = warm_start_adapter() / "made_by.json"
+    write_json(
+        out / "run.json",
+        {
+            "command": f"pivotgym demo --seed {config.seed}",
+            "seed": config.seed,
+            "settings": config.model_dump(mode="json"),
+            "machine": {
+                "cores": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "processor": platform.machine(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            },
+            "warm_start": json.loads(warm.read_text(encoding="utf-8")) if warm.exists() else None,
+        },
+    )
+
+
+def warm_start(out: Path, progress: Progress, *, epochs: float = 1.0, rank: int = 8, layers: int = 12) -> Path:
+    """Makes the adapter the demo starts from: supervised steps on the recordings the demo does not touch.
+
+    Args:
+        out: folder of the run; the adapter is ``out/adapter`` (float16, with ``made_by.json``: settings and cost).
+        progress: called after each update.
+        epochs: passes over the 200 trajectories.
+        rank: of the adapter.
+        layers: adapted layers, from the top.
+
+    Returns:
+        The adapter's folder.
+    """
+    from pivotgym.harness.learner import LoraOptions, OptimOptions
+    from pivotgym.harness.policies import load_policy
+    from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+    from pivotgym.harness.sft import SftConfig, train_sft
+
+    policy = load_policy("embedded")
+    assert isinstance(policy, TransformersPolicy)
+    config = SftConfig(
+        epochs=epochs,
+        pack_tokens=1000,
+        lora=LoraOptions(rank=rank, alpha=2 * rank, layers=layers),
+        optim=OptimOptions(lr=1.5e-3, warmup=3),
+    )
+    result = train_sft(splits()[1], policy, config, out / "sft", progress)
+    made_by = {
+        "command": f"pivotgym warm-start --epochs {epochs:g} --rank {rank} --layers {layers}",
+        "trajectories": WARM_TRAJECTORIES,
+        "updates": result.steps,
+        "trained_tokens": result.trained_tokens,
+        "first_loss": result.first_loss,
+        "last_loss": result.last_loss,
+        "cost": {name: cost.row() for name, cost in total_costs(out / "sft").items()},
+    }
+    return export_adapter(result.weights, out / "adapter", made_by)
+
+
+def export_adapter(weights: Path, out: Path, made_by: JsonObject) -> Path:
+    """Copies a LoRA adapter in float16 (half the size; far below the noise of 135 M float32 weights it is added to)."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: tensor.to(torch.float16) for name, tensor in load_file(weights / "adapter_model.safetensors").items()
+    }
+    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    settings = json.loads((weights / "adapter_config.json").read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = "SmolLM2-135M-Instruct"
+    write_json(out / "adapter_config.json", settings)
+    write_json(out / "made_by.json", made_by)
+    return out
