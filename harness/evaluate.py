@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from pivotgym.envs.errors import BadInput, InfrastructureError
-from pivotgym.envs.trajectory import JsonObject
+from pivotgym.envs.formats.jsonl import RowAppender, read_rows, write_rows
+from pivotgym.envs.trajectory import JsonObject, Task, canonical_json, digest
 from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies.base import Policy, Sampling
-from pivotgym.harness.runs import Cost, derive_seed
-from pivotgym.harness.stats import Estimate, cluster_bootstrap, paired_difference
-from pivotgym.harness.turns import TurnResult, TurnRunner
+from pivotgym.harness.rollouts import EpisodeResult, run_episodes
+from pivotgym.harness.runs import (
+    Cost,
+    CostMeter,
+    Progress,
+    claim,
+    derive_seed,
+    deterministic,
+    exclusive,
+    no_progress,
+    write_json,
+)
+from pivotgym.harness.stats import (
+    Estimate,
+    cluster_bootstrap,
+    paired_difference,
+    pass_at_k,
+    pass_hat_k,
+    wilson,
+)
+from pivotgym.harness.turns import TurnResult, TurnRunner, make_env
+
+EPISODES = "episodes.jsonl"
+MAX_K = 8
 
 
 @dataclass(frozen=True)
@@ -122,3 +150,193 @@ def compare_means(
         raise BadInput(f"{len(before)} pivots before, {len(after)} after", field="after")
     pairs = [(b, a, c) for b, a, c in zip(before, after, clusters, strict=True) if b is not None and a is not None]
     return paired_difference([p[0] for p in pairs], [p[1] for p in pairs], [p[2] for p in pairs], seed=seed)
+
+
+class EpisodeConfig(BaseModel):
+    """How to evaluate whole episodes.
+
+    Attributes:
+        trials: how often each task is played.
+        max_turns: an episode is cut off and scored after so many actions.
+        temperature: of the sampling.
+        top_p: of the sampling.
+        max_tokens: longest action.
+        seed: fixes sampling and environments; equal seeds mean common random numbers.
+        chunk: tasks played as one piece of work; a killed evaluation loses at most one. Results depend on it.
+        batch: episodes at once within a piece. Results depend on it.
+        env_options: keyword arguments of ``gym.make``.
+        keep_messages: keep each episode's messages in its row.
+        workers: threads that reset and step.
+        attempts: tries of an episode whose infrastructure fails.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: int = Field(1, ge=1)
+    max_turns: int = Field(30, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(256, ge=1)
+    seed: int = 0
+    chunk: int = Field(8, ge=1)
+    batch: int = Field(16, ge=1)
+    env_options: JsonObject = Field(default_factory=dict)
+    keep_messages: bool = True
+    workers: int = Field(4, ge=1)
+    attempts: int = Field(2, ge=1)
+
+
+@dataclass(frozen=True)
+class EpisodeEvaluation:
+    """How a policy does in whole episodes. Success is a reward of 1.
+
+    Attributes:
+        success: share of episodes that succeed, interval by task.
+        pass_at_k: by k, the chance that one of k trials succeeds; intervals by task.
+        pass_hat_k: by k, the chance that all of k trials succeed.
+        episodes: that were judged.
+        tasks: with at least one judged episode.
+        trials: fewest judged episodes of a task.
+        excluded: episodes the infrastructure failed; they count in nothing else.
+        turns_mean: actions in an episode.
+        malformed: share of actions that were not well-formed.
+        ended: why the episodes ended, with counts.
+    """
+
+    success: Estimate
+    pass_at_k: dict[int, Estimate]
+    pass_hat_k: dict[int, Estimate]
+    episodes: int
+    tasks: int
+    trials: int
+    excluded: int
+    turns_mean: float
+    malformed: float
+    ended: dict[str, int]
+
+    def row(self) -> JsonObject:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def evaluate_episodes(
+    env_id: str,
+    policy: Policy,
+    tasks: Sequence[Task],
+    config: EpisodeConfig,
+    out: Path,
+    progress: Progress = no_progress,
+) -> EpisodeEvaluation:
+    """Plays ``tasks`` from their beginning to their end and judges them by their own goals.
+
+    Writes into the folder ``out``: ``episodes.jsonl`` (a row an episode), ``summary.json``, ``settings.json``,
+    ``timings.jsonl``. Called again with the same settings it goes on after the last whole chunk of tasks.
+
+    Raises:
+        BadInput: no tasks, two of one id, or ``out`` was begun with other settings.
+        InfrastructureError: the policy's backend is down, or not one episode could be judged.
+    """
+    if not tasks:
+        raise BadInput("no tasks to evaluate on", field="tasks")
+    doubles = [name for name, count in Counter(task.id for task in tasks).items() if count > 1]
+    if doubles:
+        raise BadInput(f"two tasks have the id {doubles[0]!r}", field="tasks")
+    out = Path(out)
+    file = out / EPISODES
+    settings = {
+        **config.model_dump(exclude={"workers", "attempts"}),
+        "env": env_id,
+        "policy": policy.name,
+        "tasks": digest(canonical_json([task.key for task in tasks])),
+    }
+    sampling = Sampling(config.temperature, config.top_p, config.max_tokens)
+    size = config.chunk * config.trials
+    with exclusive(out / "run"), deterministic():
+        claim(out / "settings.json", settings)
+        rows = list(read_rows(file))
+        total = len(tasks) * config.trials
+        if len(rows) < total:
+            rows = rows[: len(rows) // size * size]
+        if file.exists():
+            write_rows(file, rows)
+        progress("evaluate episodes", len(rows), total, {})
+        for number in range(math.ceil(len(rows) / size), math.ceil(len(tasks) / config.chunk)):
+            with CostMeter(out, "evaluate episodes", number, policy) as meter:
+                results = run_episodes(
+                    lambda: make_env(env_id, config.env_options),
+                    tasks[number * config.chunk : (number + 1) * config.chunk],
+                    policy,
+                    trials=config.trials,
+                    max_turns=config.max_turns,
+                    batch=config.batch,
+                    sampling=sampling,
+                    seed=derive_seed(config.seed, "episodes", number),
+                    workers=config.workers,
+                    attempts=config.attempts,
+                )
+                meter.cost.rollout_turns += sum(result.turns for result in results)
+                meter.cost.env_actions += sum(result.turns for result in results)
+            with RowAppender(file, fsync=True) as appender:
+                for result in results:
+                    row = _episode_row(result, config.keep_messages)
+                    appender.append(row)
+                    rows.append(row)
+            judged = [row["reward"] for row in rows if row["reward"] is not None]
+            figures = {"success": fmean(reward >= 1 for reward in judged)} if judged else {}
+            progress("evaluate episodes", len(rows), total, figures)
+        found = summarise_episodes(rows, config.seed)
+        write_json(out / "summary.json", {"method": "episodes", "env": env_id, **found.row()})
+    return found
+
+
+def summarise_episodes(rows: Iterable[JsonObject], seed: int = 0) -> EpisodeEvaluation:
+    """The figures of rows of ``episodes.jsonl``.
+
+    Raises:
+        InfrastructureError: not one episode was judged.
+    """
+    rewards: dict[str, list[float]] = {}
+    ended: Counter[str] = Counter()
+    excluded = turns = malformed = 0
+    for row in rows:
+        if row["reward"] is None:
+            excluded += 1
+            continue
+        rewards.setdefault(row["task"], []).append(float(row["reward"]))
+        ended[row["termination"]] += 1
+        turns += row["turns"]
+        malformed += row["malformed"]
+    if not rewards:
+        raise InfrastructureError(f"not one of {excluded} episodes could be judged")
+    wins = {task: [float(reward >= 1) for reward in found] for task, found in rewards.items()}
+    flat = [(win, task) for task, found in wins.items() for win in found]
+    fewest = min(len(found) for found in wins.values())
+    if len(flat) == len(wins):
+        success = wilson(sum(win > 0 for win, _ in flat), len(flat))  # one trial a task: independent
+    else:
+        success = cluster_bootstrap([win for win, _ in flat], [task for _, task in flat], seed=seed)
+
+    def over_tasks(estimate: Callable[[int, int, int], float], k: int) -> Estimate:
+        values = [estimate(len(found), int(sum(found)), k) for found in wins.values()]
+        return cluster_bootstrap(values, list(wins), seed=seed)
+
+    sizes = range(1, min(fewest, MAX_K) + 1)
+    return EpisodeEvaluation(
+        success=success,
+        pass_at_k={k: over_tasks(pass_at_k, k) for k in sizes},
+        pass_hat_k={k: over_tasks(pass_hat_k, k) for k in sizes},
+        episodes=len(flat),
+        tasks=len(wins),
+        trials=fewest,
+        excluded=excluded,
+        turns_mean=turns / len(flat),
+        malformed=malformed / max(turns, 1),
+        ended=dict(ended.most_common()),
+    )
+
+
+def _episode_row(result: EpisodeResult, keep_messages: bool) -> JsonObject:
+    row = {name: value for name, value in result.row().items() if name != "seconds"}  # the same bytes every time
+    if keep_messages and result.trajectory is not None:
+        row["trajectory"] = result.trajectory.model_dump(mode="json")
+    return row

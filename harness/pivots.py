@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_jsonl, read_rows, write_rows
 from pivotgym.envs.trajectory import JsonObject, Trajectory
 from pivotgym.harness.profiling import split_ids, split_key, trajectories_file
 from pivotgym.harness.turns import Candidate
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 TINY = 1e-12
 """A variance above this is one: equal rewards that are no binary fractions may differ in the last digit."""
@@ -122,6 +123,11 @@ class FilterReport:
     def row(self) -> JsonObject:
         """As a JSON object."""
         return dict(vars(self))
+
+    @property
+    def kept(self) -> int:
+        """How many candidates became pivots."""
+        return self.pivots
 
     @property
     def dropped(self) -> dict[str, int]:

@@ -5,14 +5,14 @@ Profiling, training and evaluating on pivots are the same piece of work with dif
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
 import gymnasium as gym
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable, PivotGymError
 from pivotgym.envs.restore import RestoreReport
@@ -22,11 +22,9 @@ from pivotgym.harness.policies.base import Completion, Conversation, Policy, Sam
 from pivotgym.harness.policies.transformers_policy import PromptTooLong
 from pivotgym.verifiers import make, verify_completion
 from pivotgym.verifiers.base import Verifier
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 Status = Literal["ok", "not_restorable", "too_long", "infrastructure"]
 T = TypeVar("T")
-_REGISTERING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -241,7 +239,6 @@ class TurnRunner:
 
 def make_env(env_id: str, options: JsonObject | None = None) -> AgentEnv:
     """The environment of that Gymnasium id, without wrappers. Raises BadInput where there is none."""
-    _find_plugin(env_id)
     try:
         env: Any = gym.make(env_id, disable_env_checker=True, **(options or {})).unwrapped
     except gym.error.Error as error:
@@ -249,18 +246,3 @@ def make_env(env_id: str, options: JsonObject | None = None) -> AgentEnv:
     if not isinstance(env, AgentEnv):
         raise BadInput(f"{env_id!r} is no AgentEnv", field="task.env")
     return env
-
-
-def _find_plugin(env_id: str) -> None:
-    """Registers the environments of the installed package whose namespace ``env_id`` names.
-
-    Gymnasium from version 1.0 on does not look for ``gymnasium.envs`` entry points itself.
-    """
-    space, _, _ = env_id.rpartition("/")
-    if not space or ":" in env_id or env_id in gym.registry:
-        return
-    with _REGISTERING:
-        for point in entry_points(group="gymnasium.envs", name=space):
-            if env_id not in gym.registry:
-                with gym.envs.registration.namespace(space):
-                    point.load()()
