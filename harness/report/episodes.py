@@ -92,7 +92,7 @@ def _over_tasks(by_task: dict[str, list[float]], k: int, estimator: Callable[[in
 
 
 def _interval(values: list[float], tasks: list[str]) -> Estimate:
-    """A cluster bootstrap; where all values are 0 or all are 1 it has no width, and Wilson's over the tasks is taken."""
+    """A cluster bootstrap; where all values are 0 or all are 1 it has no width: then Wilson over the tasks."""
     if len(set(values)) == 1 and values[0] in (0.0, 1.0):
         count = len(set(tasks))
         ends = wilson(count if values[0] else 0, count)

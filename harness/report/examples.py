@@ -6,11 +6,12 @@ import heapq
 from collections import defaultdict
 from typing import Any
 
+from pydantic import ValidationError
+
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json
 from pivotgym.harness.report.candidates import kind_of, number
 from pivotgym.harness.report.files import RunFiles, rows_of
 from pivotgym.harness.report.text import clean
-from pydantic import ValidationError
 
 MESSAGES = 4
 """Messages shown before the pivot."""

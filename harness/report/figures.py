@@ -14,7 +14,7 @@ from pivotgym.harness.evaluate import compare_means
 from pivotgym.harness.pivots import FilterReport, filter_profile
 from pivotgym.harness.report.candidates import number, pivot_figures, tally_profile
 from pivotgym.harness.report.episodes import episode_figures
-from pivotgym.harness.report.files import RunFiles, Stage, find_files, rows_of
+from pivotgym.harness.report.files import RunFiles, Stage, find_files, rows_of, side_of
 from pivotgym.harness.runs import Cost, total_costs
 
 COMMANDS = {
@@ -233,14 +233,14 @@ def cost_figures(found: RunFiles) -> JsonObject | None:
     for folder, stage, cost in sorted(costs, key=lambda item: (_order(item[1]), "after" in found.name(item[0]))):
         name = STAGE_NAMES.get(stage, stage[:1].upper() + stage[1:])
         if seen[stage] > 1:
-            name += f" ({found.name(folder)})"
+            name += f" ({side_of(found, folder)})"
         stages.append(_cost_row(stage, name, cost.row()))
         total += cost
     shipped = found.run.get("warm_start")
     before = None
     if isinstance(shipped, dict):
-        paid = shipped["cost"] if isinstance(shipped.get("cost"), dict) else shipped
-        before = _cost_row("warm_start", str(shipped.get("name") or "warm start"), paid)
+        name = str(shipped.get("name") or "the shipped supervised warm start")
+        before = _cost_row("warm_start", name, _paid(shipped))
         if all(before[name] is None for name in COST_FIELDS):
             before = None
     if not stages and before is None:
@@ -250,6 +250,17 @@ def cost_figures(found: RunFiles) -> JsonObject | None:
 
 def _cost_row(stage: str, name: str, cost: Mapping[str, Any]) -> JsonObject:
     return {"stage": stage, "name": name, **{field: number(cost.get(field)) for field in COST_FIELDS}}
+
+
+def _paid(shipped: JsonObject) -> JsonObject:
+    """The cost of a warm start: its ``cost``, by stage or already in one, or the figures beside its name."""
+    cost = shipped.get("cost")
+    if not isinstance(cost, dict):
+        return shipped
+    stages = _objects(list(cost.values()))
+    if not stages:
+        return cost
+    return {name: sum(number(stage.get(name)) or 0 for stage in stages) for name in COST_FIELDS}
 
 
 def _order(stage: str) -> int:

@@ -104,13 +104,13 @@ def find_files(run: Path) -> RunFiles:
         elif name == "metrics.jsonl":
             _add_stage(found, path)
         elif name == "episodes.jsonl":
-            found.episodes.setdefault(_side(found, path.parent), path)
+            found.episodes.setdefault(side_of(found, path.parent), path)
         elif _is_rows(name, "pivots"):
             found.pivots = _first(found, found.pivots, path)
         elif _is_rows(name, "profile"):
             found.profile = _first(found, found.profile, path)
         elif name.endswith(".jsonl") and _is_episodes(path):
-            found.episodes.setdefault(_side(found, path.parent), path)
+            found.episodes.setdefault(side_of(found, path.parent), path)
         elif name.endswith(".json") and path.stat().st_size <= LARGEST_JSON:
             _add_json(found, path)
     if found.empty:
@@ -190,7 +190,7 @@ def _add_json(found: RunFiles, path: Path) -> None:
     elif {"candidates", "always_wrong", "pivots"} <= set(value):
         found.filter = found.filter or value
     elif "success" in value or "pass_at_k" in value or "pass_hat_k" in value:
-        found.episode_summaries.setdefault(_side(found, path.parent), value)
+        found.episode_summaries.setdefault(side_of(found, path.parent), value)
 
 
 def _json(path: Path, found: RunFiles) -> JsonObject | None:
@@ -204,7 +204,7 @@ def _json(path: Path, found: RunFiles) -> JsonObject | None:
     return value if isinstance(value, dict) else None
 
 
-def _side(found: RunFiles, folder: Path) -> str:
+def side_of(found: RunFiles, folder: Path) -> str:
     """``before`` or ``after`` where the path says so, otherwise the folder's name."""
     parts = folder.relative_to(found.root).parts
     for part in parts:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.harness.report import summary, text
 from pivotgym.harness.report.examples import examples
@@ -89,6 +90,7 @@ def render(figures: JsonObject, shown: list[JsonObject]) -> str:
         comparison=summary.comparison(figures),
         episode_rows=summary.episode_rows(episodes) if episodes else [],
         rule_rows=_rules(profile) if profile else [],
+        shipped=_shipped(figures["run"].get("warm_start")),
         cost_rows=summary.cost_rows(cost) if cost else [],
         examples=shown,
         command=_command(figures["run"].get("command")),
@@ -192,6 +194,11 @@ def _command(command: Any) -> str:
     if isinstance(command, list):
         command = " ".join(str(part) for part in command)
     return text.clean(command, 2000)
+
+
+def _shipped(warm: Any) -> JsonObject | None:
+    names = ("updates", "trajectories", "trained_tokens", "first_loss", "last_loss", "command")
+    return {name: warm.get(name) for name in names} if isinstance(warm, dict) else None
 
 
 def _facts(run: JsonObject) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+
 from pivotgym.envs.trajectory import JsonObject
 
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e3e7eb"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pivotgym.envs.trajectory import JsonObject
-from pivotgym.harness.report import summary, text
-from pivotgym.harness.report.figures import report_figures
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from pivotgym.envs.trajectory import JsonObject
+from pivotgym.harness.report import summary, text
+from pivotgym.harness.report.figures import report_figures
 
 
 def print_run_summary(run: Path | JsonObject, console: Console) -> None:
