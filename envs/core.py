@@ -450,7 +450,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
         episode = self.episode
         self.start(episode.task)
         starts = [index for index, message in enumerate(episode.messages) if message.role == "assistant"]
-        for index, end in zip(starts, [*starts[1:], len(episode.messages)], strict=True):
+        for index, end in zip(starts, [*starts[1:], len(episode.messages)], strict=False):
             self.respond(episode.messages[index], recorded=episode.messages[index + 1 : end])
 
     def _release(self) -> None:

@@ -271,7 +271,7 @@ def blindness(subject: Subject) -> Checked:
             known = canonical_json([message.chat() for message in trajectory.prefix(turn)])
             with closing(subject.make(None)) as plain:
                 plain.reset(options={"task": trajectory.task})
-                known += canonical_json(trajectory.tools or plain.tools)
+                known += canonical_json(trajectory.tools or plain.tools) + plain.task.id
             for mark in _marks(trajectory, turn):
                 checked += 1
                 if mark in known:

@@ -1,7 +1,7 @@
 """A small stateful MCP server for the tests: notes in SQLite, one database a session.
 
-Run as ``python notes_server.py`` (stdio) or ``python notes_server.py http PORT [shared]`` (streamable HTTP; ``shared``
-keeps one database for everybody, which is what a server must not do if forks are to be isolated).
+Run as ``python notes_server.py [crash]`` (stdio; ``crash`` adds a tool that ends the process) or
+``python notes_server.py http PORT [shared]`` (streamable HTTP; ``shared`` keeps one database for everybody, which is what a server must not do if forks are to be isolated).
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ def list_notes(context: Context[Any, Any]) -> str:
     return "; ".join(f"{row[0]} {row[1]}" for row in database(context).execute("SELECT * FROM notes ORDER BY id"))
 
 
-@server.tool()
 def crash() -> str:
     """Ends the server at once."""
     print("the notes server fell over", file=sys.stderr, flush=True)
     os._exit(3)
 
+
+if "crash" in sys.argv:
+    server.tool()(crash)
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "http":
