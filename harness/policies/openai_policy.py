@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 from pivotgym.envs.actions import parse_action
 from pivotgym.envs.errors import EndpointError
 from pivotgym.envs.trajectory import Message, ToolCall, canonical_json
 from pivotgym.harness.policies.base import Completion, Conversation, Sampling, StopReason, Usage
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 _TRANSIENT = frozenset({408, 409, 425, 429})
 
@@ -222,14 +223,9 @@ def _completion(choice: dict[str, Any]) -> Completion:
     stop: StopReason = "length" if choice.get("finish_reason") == "length" else "stop"
     malformed: str | None = None
     if calls:
-        parsed = [
-            ToolCall(name=call["function"]["name"], arguments=call["function"].get("arguments")) for call in calls
-        ]
+        parsed = [_call(call) for call in calls]
         text = (content or "") + "".join(_hermes(call) for call in parsed)
         message = Message(role="assistant", content=content or None, tool_calls=parsed, reasoning_content=reasoning)
-        message.tool_calls = [
-            call.model_copy(update={"id": raw.get("id")}) for call, raw in zip(parsed, calls, strict=True)
-        ]
         broken = next((call for call in parsed if not isinstance(call.arguments, dict)), None)
         if not all(call.name for call in parsed):
             malformed = "a tool call without a name"
@@ -249,6 +245,11 @@ def _completion(choice: dict[str, Any]) -> Completion:
     if any(math.isnan(value) for value in logprobs):
         logprobs = []
     return Completion(message=message, text=text, logprobs=logprobs, stop_reason=stop, malformed=malformed)
+
+
+def _call(raw: dict[str, Any]) -> ToolCall:
+    function = raw["function"]
+    return ToolCall(name=function["name"], arguments=function.get("arguments"), id=raw.get("id"))
 
 
 def _hermes(call: ToolCall) -> str:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from pivotgym.harness.policies.decoding import (
     Prefill,
     RepeatedPromptDecoder,
     SharedPromptDecoder,
     supports_shared_prompt,
 )
-from torch import Tensor, nn
 
 _BLOCK = 256
 _TOP = 512

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from pivotgym.envs.actions import parse_action
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message
@@ -15,7 +17,6 @@ from pivotgym.harness.chat import ChatFormat
 from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
 from pivotgym.harness.policies.embedded import chat_template, embedded_model
 from pivotgym.harness.policies.sampler import Limits, Sample, sample_tokens
-from torch import nn
 
 
 class PromptTooLong(BadInput):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from pivotgym.envs.actions import parse_action
 
 CALL = '<tool_call>\n{"name": "get", "arguments": {"id": "A1", "n": 2}}\n</tool_call>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message, ToolCall
 from pivotgym.harness.chat import ChatFormat, UnstableTemplate

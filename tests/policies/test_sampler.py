@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import MODELS, make_model
+
 from pivotgym.harness.policies.decoding import supports_shared_prompt
 from pivotgym.harness.policies.sampler import Limits, Sample, choose, sample_tokens
-from tiny_models import MODELS, make_model
 
 PROMPTS = [[1, 20, 30, 40, 50], [1, 9, 8], [1, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109], [7]]
 SHARED_START = [[1, *range(10, 40), *tail] for tail in ([50, 51, 52], [60], [70, 71, 72, 73, 74, 75])]
