@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+from pydantic import BaseModel, Field
+
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, PivotGymError
 from pivotgym.envs.laws import LAWS, LawBroken, Subject
 from pivotgym.envs.probes import record
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.trajectory import Trajectory
-from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,12 +17,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import check_env
+from pydantic import BaseModel
+
 from pivotgym.envs.core import AgentEnv, Episode, Pivot
 from pivotgym.envs.errors import InfrastructureError, ToolServerError
 from pivotgym.envs.probes import call_of, random_action
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.trajectory import Message, Task, Trajectory, canonical_json
-from pydantic import BaseModel
 
 Checked = tuple[int, str]
 _PLAIN_KINDS = ("different", "missing", "unexpected")

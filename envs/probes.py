@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import InfrastructureError
 from pivotgym.envs.trajectory import JsonObject, Message, ToolCall, Trajectory

@@ -30,7 +30,8 @@ def _command_name(kind: type) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
 
 
-_UNION = Union[tuple(Annotated[kind, subcommand(_command_name(kind))] for kind in COMMANDS)]  # type: ignore[valid-type]  # noqa: UP007
+# Built at run time, so to the type checker it is Any.
+_UNION: Any = Union[tuple(Annotated[kind, subcommand(_command_name(kind))] for kind in COMMANDS)]  # noqa: UP007
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console(stderr=True)
     try:
         command: Command = tyro.cli(
-            _UNION,  # type: ignore[arg-type]
+            _UNION,
             prog="pivotgym",
             description="Turn-level reinforcement learning for LLM agents.",
             args=with_config(arguments),

@@ -150,7 +150,7 @@ class Profile:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with stages() as progress:
             rows = profile(trajectories, load_policy(self.policy), config, self.out, progress)
-        judged = sum(row["status"] == "ok" for row in rows)
+        judged: int = sum(row["status"] == "ok" for row in rows)
         OUT.print(f"{judged} of {len(rows)} candidates judged, rows in {self.out}", highlight=False)
         return judged > 0
 
@@ -182,7 +182,7 @@ class Filter:
         for name, count in [("profiled", report.candidates), *report.dropped.items(), ("kept", report.kept)]:
             table.add_row(name.replace("_", " "), str(count))
         OUT.print(table)
-        return report.kept > 0
+        return bool(report.kept)
 
 
 @dataclass

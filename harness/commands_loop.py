@@ -142,7 +142,7 @@ class Evaluate:
     max_tokens: int = 256
     """longest action"""
     temperature: float = 1.0
-    batch: int = 8
+    batch: int = 16
     """episodes at once"""
     seed: int = 0
     json: Path | None = None
@@ -197,7 +197,10 @@ class Evaluate:
         )
         with stages() as progress:
             found = evaluate_episodes(self.env, load_policy(self.policy), tasks, config, self.out, progress)
-        for name, value in found.figures().items():
+        lines = {"success": found.success, "episodes": found.episodes, "excluded (infrastructure)": found.excluded}
+        lines |= {f"pass@{k}": value for k, value in found.pass_at_k.items() if k > 1}
+        lines |= {f"pass^{k}": value for k, value in found.pass_hat_k.items() if k > 1}
+        for name, value in lines.items():
             OUT.print(f"{name}: {value}", highlight=False)
         write_figures(self.json, found.row())
         return True

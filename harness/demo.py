@@ -180,7 +180,8 @@ def _episodes(policy: Any, config: DemoConfig, out: Path, progress: Progress) ->
     from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
 
     tasks = ServiceDesk().tasks("heldout")[: config.episodes]
-    evaluate_episodes("pivotgym/Tools-v0", policy, tasks, EpisodeConfig(seed=config.seed), out, progress)
+    settings = EpisodeConfig(seed=config.seed, max_turns=12, max_tokens=config.max_tokens, chunk=12, batch=12)
+    evaluate_episodes("pivotgym/Tools-v0", policy, tasks, settings, out, progress)
 
 
 def _write_run(out: Path, config: DemoConfig) -> None:

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
-from pivotgym.envs.errors import BadInput
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from pivotgym.envs.errors import BadInput
 
 HEAD_BYTES = 256 * 2**20
 """Logits (float32) held at a time, in bytes; above that the head runs in chunks and recomputes them for backward."""

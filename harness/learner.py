@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.harness.forward import Logprobs, group_logprobs, padded_logprobs, supports_shared_prompt
 from pivotgym.harness.runs import whole_folder, write_json
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
 
 LEARNER, REFERENCE = "default", "reference"
 

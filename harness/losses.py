@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pivotgym.envs.errors import BadInput
 from torch import Tensor
+
+from pivotgym.envs.errors import BadInput
 
 Scale = Literal["group", "batch", "none"]
 Baseline = Literal["mean", "leave_one_out"]

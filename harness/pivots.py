@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_jsonl, read_rows, write_rows
 from pivotgym.envs.trajectory import JsonObject, Trajectory
 from pivotgym.harness.profiling import split_ids, split_key, trajectories_file
+from pivotgym.harness.runs import derive_seed
 from pivotgym.harness.turns import Candidate
 
 TINY = 1e-12
@@ -251,3 +253,11 @@ def load_pivots(path: Path) -> list[Pivot]:
             first = error.errors()[0]
             raise BadInput(first["msg"], file=path, line=number, field=".".join(map(str, first["loc"]))) from error
     return pivots
+
+
+def thin(pivots: list[Pivot], limit: int | None, seed: int) -> list[Pivot]:
+    """At most ``limit`` of the pivots, drawn at random with ``seed``, in their order."""
+    if limit is None or limit >= len(pivots):
+        return pivots
+    rng = np.random.default_rng(derive_seed(seed, "heldout"))
+    return [pivots[index] for index in sorted(rng.choice(len(pivots), size=limit, replace=False).tolist())]

@@ -15,6 +15,8 @@ from statistics import fmean, pvariance
 from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import RowAppender, read_rows, write_jsonl, write_rows
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
@@ -22,7 +24,6 @@ from pivotgym.harness.policies.base import Policy, Sampling
 from pivotgym.harness.runs import CostMeter, Progress, claim, derive_seed, deterministic, exclusive, no_progress
 from pivotgym.harness.turns import Candidate, TurnResult, TurnRunner
 from pivotgym.verifiers.base import Verifier
-from pydantic import BaseModel, ConfigDict, Field
 
 REASON_LENGTH = 160
 """Characters kept of a verdict's reason."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
+
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
 from pivotgym.envs.trajectory import JsonObject, Outcome, Task, Trajectory

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import append_row, read_rows
 from pivotgym.envs.trajectory import JsonObject, canonical_json

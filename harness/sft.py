@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import append_row
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
@@ -37,8 +40,6 @@ from pivotgym.harness.runs import (
     write_json,
 )
 from pivotgym.harness.turns import make_env
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 METRICS = "metrics.jsonl"
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
 

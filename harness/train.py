@@ -18,6 +18,9 @@ from statistics import fmean, pstdev
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
 from pivotgym.envs.errors import BadInput, InfrastructureError
 from pivotgym.envs.formats.jsonl import append_row, read_rows
 from pivotgym.envs.trajectory import JsonObject, canonical_json, digest
@@ -33,7 +36,7 @@ from pivotgym.harness.losses import (
     loss_denominator,
     merge_metrics,
 )
-from pivotgym.harness.pivots import Pivot
+from pivotgym.harness.pivots import Pivot, thin
 from pivotgym.harness.policies.base import Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.runs import (
@@ -49,8 +52,6 @@ from pivotgym.harness.runs import (
 )
 from pivotgym.harness.turns import TurnResult, TurnRunner
 from pivotgym.verifiers.base import Verifier
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 METRICS = "metrics.jsonl"
 
@@ -196,7 +197,7 @@ class Trainer:
     ) -> None:
         self.config, self.out = config, out
         self.pivots = [pivot for pivot in pivots if pivot.split == "train"]
-        self.heldout = _thin([pivot for pivot in pivots if pivot.split == "heldout"], config.eval_limit, config.seed)
+        self.heldout = thin([pivot for pivot in pivots if pivot.split == "heldout"], config.eval_limit, config.seed)
         if not self.pivots:
             raise BadInput(
                 f"no pivots to train on ({len(pivots)} given, all held out)"
@@ -270,13 +271,11 @@ class Trainer:
 
         rewards_N = torch.tensor([reward for result in groups for reward in result.rewards], dtype=torch.float64)
         advantages_N = group_advantages(rewards_N, config.group, scale=config.scale, baseline=config.baseline).float()
-        # Equal rewards have advantage 0: no gradient, so no forward pass either.
-        signal = [
-            (result, advantages_G)
-            for result, advantages_G in zip(groups, torch.split(advantages_N, config.group), strict=True)
-            if len(set(result.rewards)) > 1
-        ]
-        figures = self.update(signal, meter) if signal else dict.fromkeys(_UPDATE_FIGURES, None)
+        judged = list(zip(groups, torch.split(advantages_N, config.group), strict=True))
+        signal = [(result, advantages_G) for result, advantages_G in judged if len(set(result.rewards)) > 1]
+        # Equal rewards have advantage 0: no gradient, so no forward pass either, unless the KL asks for one.
+        chosen = judged if config.beta > 0 else signal
+        figures = self.update(chosen, meter) if chosen else dict.fromkeys(_FIGURES, None)
 
         completions = [completion for result in groups for completion in result.completions]
         rewards = rewards_N.tolist()
@@ -298,17 +297,17 @@ class Trainer:
             **figures,
         }
 
-    def update(self, signal: list[tuple[TurnResult, Tensor]], meter: CostMeter) -> JsonObject:
+    def update(self, judged: list[tuple[TurnResult, Tensor]], meter: CostMeter) -> JsonObject:
         """The gradient updates on one batch of judged groups.
 
         Args:
-            signal: each pivot's result with the advantages of its completions, ``(G,)``.
+            judged: each pivot's result with the advantages of its completions, ``(G,)``.
             meter: counts the trained tokens.
         """
         config = self.config
-        micro = [signal[start : start + config.micro_batch] for start in range(0, len(signal), config.micro_batch)]
+        micro = [judged[start : start + config.micro_batch] for start in range(0, len(judged), config.micro_batch)]
         # One denominator for the whole batch: the micro-batches' gradients add up to the batch's.
-        denominator = sum(loss_denominator(_mask(result), config.aggregate, config.max_tokens) for result, _ in signal)
+        denominator = sum(loss_denominator(_mask(result), config.aggregate, config.max_tokens) for result, _ in judged)
         references = self._reference_logprobs(micro)
         losses: list[float] = []
         norms: list[float | None] = []
@@ -430,17 +429,7 @@ class Trainer:
         return {"method": "pivotrl", **settings, "policy": policy.name, "pivots": digest(canonical_json(rows))}
 
 
-_UPDATE_FIGURES: tuple[str, ...] = (
-    "loss",
-    "kl",
-    "clip_fraction",
-    "ratio_max",
-    "old_kl",
-    "entropy",
-    "grad_norm",
-    "lr",
-    "trained_tokens",
-)
+_FIGURES = ("loss", "kl", "clip_fraction", "ratio_max", "old_kl", "entropy", "grad_norm", "lr", "trained_tokens")
 
 
 def _tokens(groups: list[tuple[TurnResult, Tensor]]) -> list[tuple[list[int], list[list[int]]]]:
@@ -466,10 +455,3 @@ def _sampled_logprobs(groups: list[tuple[TurnResult, Tensor]], mask_NT: Tensor) 
         assert len(completion.logprobs) == len(completion.token_ids) == int(mask_NT[row].sum())
         old_NT[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs)
     return old_NT.to(mask_NT.device)
-
-
-def _thin(pivots: list[Pivot], limit: int | None, seed: int) -> list[Pivot]:
-    if limit is None or limit >= len(pivots):
-        return pivots
-    rng = np.random.default_rng(derive_seed(seed, "heldout"))
-    return [pivots[index] for index in sorted(rng.choice(len(pivots), size=limit, replace=False).tolist())]

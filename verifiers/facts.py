@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from pivotgym.envs.trajectory import Message
 
 SMALL_NUMBER = 12
 """Bare whole numbers up to this are counts or list positions; stating one unasked is no invention."""
+
+MAX_TERM_WORDS = 4
+"""Longer strings in tool results are prose, not names."""
 
 _MONTHS = {
     name: index + 1
@@ -36,7 +39,7 @@ _WORDS = {word: str(index) for index, word in enumerate(_NUMBER_WORDS)}
 _UNITS = r"GB|MB|TB|KB|Mbps|kg|lbs?|ft|mAh|hrs?|mins?|h|x|ml|L|km|cm|mm|days?|hours?|minutes?|inch(?:es)?|[KMB]"
 
 _MARKER = re.compile(r"###[A-Z_-]+###")
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{2})-(\d{2})(?=T|\b)")
 _US_DATE = re.compile(r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b")
 _MONTH_DAY = re.compile(rf"\b{_MONTH}\s+{_DAY}(?:\s*(?:-|–|to|and|&)\s*(?P<until>[0-3]?\d)(?:st|nd|rd|th)?(?!\d))?"
@@ -46,20 +49,22 @@ _ROADS = {
     "st": "street", "rd": "road", "ln": "lane", "ave": "avenue", "dr": "drive", "ct": "court", "blvd": "boulevard"
 }  # fmt: skip
 _ADDRESS = re.compile(
-    r"\b(\d{1,5})\s+((?:[A-Z][\w'’.]*\s+){1,3}?)(Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Drive|Dr|Court|Ct|Boulevard|Blvd"
-    r"|Way|Place|Square|Terrace)\b"
+    r"\b(\d{1,5})\s+((?:[A-Z][\w'’.]*\s+){1,3}?)"
+    r"(Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Drive|Dr|Court|Ct|Boulevard|Blvd|Way|Place|Square|Terrace)\b"
 )
 _TIME = re.compile(
     r"(?<![\w:])T?(\d{1,2}):(\d{2})(?::\d{2})?\s*([AaPp]\.?[Mm]\b\.?)?|\b(\d{1,2})\s*([AaPp]\.?[Mm]\b\.?)"
 )
 _PHONE = re.compile(r"(?<![\w#-])\+?(?:\(\d{1,4}\)|\d{1,4})(?:[\s.-]?\(?\d{2,4}\)?){0,3}[\s.-]\d{3,4}(?![\w-])")
 _MONEY = re.compile(
-    r"(?:US)?[$€£¥]\s?-?(\d[\d,]*(?:\.\d+)?)|(\d[\d,]*(?:\.\d+)?)\s?(?:USD|EUR|GBP|dollars?|euros?|pounds?|cents?)\b"
+    r"(?:US)?[$€£¥]\s?-?(\d[\d,]{0,20}(?:\.\d+)?)|(?<![\d,.])(\d[\d,]{0,20}(?:\.\d+)?)\s?(?:USD|EUR|GBP|dollars?|euros?|pounds?|cents?)\b"
 )
 _TOKEN = re.compile(r"(?<![\w.])#?[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*(?!\w)")
 _NUMBER = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\w])")
 _LIST_MARK = re.compile(r"(?m)^\s*\(?\d{1,2}[.)]\s+")
-_QUANTITY = re.compile(rf"\b(\d[\d,]*(?:\.\d+)?)[\s-]?(?:{_UNITS})\b")
+_RANGE = re.compile(r"(?<![\w#.,-])(\d{1,4})\s?[-–]\s?(\d{1,4})(?![\w.,-]\d|\w|-)")
+_QUANTITY = re.compile(rf"\b(\d[\d,]{{0,20}}(?:\.\d+)?)[\s-]?(?:{_UNITS})\b")
+_SENTENCE = re.compile(r"\n|[.!?]\s")
 _CLAUSE = re.compile(r"[,;\n]|\band\b|\bbut\b|\bwhile\b|[.!?]\s")
 _COMPOUND = re.compile(r"\d+(?:-[A-Za-z]+)+|\d+(?:st|nd|rd|th)", re.IGNORECASE)
 
@@ -91,7 +96,7 @@ class Fact:
     @property
     def trivial(self) -> bool:
         """A small bare count: true or not, it invents nothing."""
-        return self.kind == "amount" and not self.money and self.value.isdigit() and int(self.value) <= SMALL_NUMBER
+        return self.kind == "amount" and not self.money and _is_small(self.value)
 
 
 @dataclass(frozen=True)
@@ -136,11 +141,12 @@ class Vocabulary:
 
     Attributes:
         ids: upper-case identifiers without digits (``UHDAHF``), as they stand in tool calls and results.
-        terms: short names and statuses there (``electric kettle``, ``pending``), case-folded.
+        terms: short names and statuses there (``electric kettle``, ``pending``), case-folded, each with the keys it
+            stood under.
     """
 
     ids: frozenset[str] = frozenset()
-    terms: frozenset[str] = frozenset()
+    terms: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def find(text: str, vocabulary: Vocabulary | None = None) -> list[Found]:
@@ -167,8 +173,9 @@ def find(text: str, vocabulary: Vocabulary | None = None) -> list[Found]:
     take(_MONTH_DAY, _month_days)
     take(_DAY_MONTH, _month_days)
     take(_TIME, _time)
-    take(_MONEY, lambda match: _amount(match.group(1) or match.group(2), money=True))
     take(_PHONE, _phone)
+    take(_RANGE, lambda match: _amount(match.group(1)) + _amount(match.group(2)))
+    take(_MONEY, lambda match: _amount(match.group(1) or match.group(2), money=True))
     take(_QUANTITY, lambda match: _amount(match.group(1)))
     take(_TOKEN, lambda match: _identifier(match.group(), vocabulary))
     take(_NUMBER, lambda match: _amount(match.group(1)))
@@ -177,21 +184,38 @@ def find(text: str, vocabulary: Vocabulary | None = None) -> list[Found]:
 
 
 def attributions(text: str, vocabulary: Vocabulary | None = None) -> dict[Fact, Fact]:
-    """Which amount, date or time is said of which id or term: those that stand alone together in one clause."""
+    """Which amount, date or time is said of which id (or, where there is none, of which term).
+
+    A value belongs to a subject where the two stand together in one sentence, line or clause that has no other subject
+    and no other value of its kind. What different cuts of the text say differently is left out.
+    """
     found = find(text, vocabulary)
-    cuts = [
-        match.start()
-        for match in _CLAUSE.finditer(text)
-        if not any(item.start < match.start() < item.end for item in found)
-    ]
     said: dict[Fact, Fact] = {}
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        inside = [item.fact for item in found if start <= item.start < end]
-        subjects = {fact for fact in inside if fact.kind in ("id", "term")}
-        values = {fact for fact in inside if fact.kind in ("amount", "date", "time")}
-        if len(subjects) == 1 and len(values) == 1:
-            said[values.pop()] = subjects.pop()
-    return said
+    unclear: set[Fact] = set()
+    for pattern in (_SENTENCE, _CLAUSE):
+        for inside in _segments(text, found, pattern):
+            ids = {fact for fact in inside if fact.kind == "id"}
+            subjects = ids or {fact for fact in inside if fact.kind == "term"}
+            if len(subjects) != 1:
+                continue
+            subject = subjects.pop()
+            for kind in ("amount", "date", "time"):
+                values = {fact for fact in inside if fact.kind == kind}
+                if len(values) == 1:
+                    value = values.pop()
+                    if said.setdefault(value, subject) != subject:
+                        unclear.add(value)
+    return {value: subject for value, subject in said.items() if value not in unclear}
+
+
+def _segments(text: str, found: list[Found], pattern: re.Pattern[str]) -> list[list[Fact]]:
+    """The facts of each piece of ``text`` between matches of ``pattern``; none of them is cut through a fact."""
+    cuts = [cut.start() for cut in pattern.finditer(text)]
+    cuts = [cut for cut in cuts if not any(item.start < cut < item.end for item in found)]
+    ends = [*cuts, len(text)]
+    return [
+        [item.fact for item in found if start <= item.start < end] for start, end in zip([0, *cuts], ends, strict=True)
+    ]
 
 
 def facts_of(text: str, vocabulary: Vocabulary | None = None) -> FactSet:
@@ -209,31 +233,50 @@ def stated(text: str, vocabulary: Vocabulary | None = None) -> FactSet:
 def vocabulary_of(messages: Sequence[Message]) -> Vocabulary:
     """Reads the tool calls and results of a conversation."""
     ids: set[str] = set()
-    terms: set[str] = set()
+    terms: dict[str, frozenset[str]] = {}
     for message in messages:
-        values: list[tuple[str, Any]] = leaves(parse_json(message.text)) if message.role == "tool" else []
+        values = list(_strings(message.text)) if message.role == "tool" else []
         for call in message.tool_calls:
-            values += leaves(call.arguments)
+            values += [(key, value) for key, value in leaves(call.arguments) if isinstance(value, str)]
         for key, value in values:
-            if not isinstance(value, str) or len(value) > 60:
+            if len(value) > 60:
                 continue
             if re.fullmatch(r"[A-Z]{5,}", value):
                 ids.add(value)
             elif _is_term(key, value):
-                terms.add(_plain(value))
-    return Vocabulary(frozenset(ids), frozenset(terms))
+                term = " ".join(_plain(value).split())
+                terms[term] = terms.get(term, frozenset()) | {key}
+    return Vocabulary(frozenset(ids), terms)
 
 
 def known_facts(messages: Sequence[Message], vocabulary: Vocabulary | None = None) -> FactSet:
     """Every fact that stands anywhere in a conversation: what a truthful text can draw on."""
+    vocabulary = vocabulary or Vocabulary()
     facts: list[Fact] = []
     for message in messages:
-        facts += facts_of(message.text, vocabulary)
+        if message.role == "tool":
+            # What the vocabulary holds it has from here; the rest does not depend on it.
+            facts += _plain_facts(message.text)
+            facts += [Fact("id", name.casefold()) for name in vocabulary.ids]
+            facts += [Fact("term", term) for term in vocabulary.terms]
+        else:
+            facts += facts_of(message.text, vocabulary)
         for call in message.tool_calls:
             arguments = call.arguments
             text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
             facts += facts_of(text, vocabulary)
     return FactSet(facts)
+
+
+# Every turn of a conversation looks at the same results again, and they may be megabytes.
+@lru_cache(maxsize=1024)
+def _plain_facts(text: str) -> tuple[Fact, ...]:
+    return tuple(facts_of(text))
+
+
+@lru_cache(maxsize=1024)
+def _strings(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in leaves(parse_json(text)) if isinstance(value, str))
 
 
 def parse_json(text: str) -> Any:
@@ -292,12 +335,15 @@ def _phone(match: re.Match[str]) -> list[Fact]:
 
 
 def _amount(text: str, *, money: bool = False) -> list[Fact]:
-    try:
-        number = Decimal(text.replace(",", ""))
-    except InvalidOperation:
-        return []
-    value = f"{number.normalize():f}"
+    # By hand: decimal arithmetic would round long numbers, and two tracking numbers would become one.
+    whole, _, fraction = text.replace(",", "").partition(".")
+    fraction = fraction.rstrip("0")
+    value = (whole.lstrip("0") or "0") + ("." + fraction if fraction else "")
     return [Fact("amount", value, money)]
+
+
+def _is_small(value: str) -> bool:
+    return len(value) <= 2 and value.isdigit() and int(value) <= SMALL_NUMBER
 
 
 def _identifier(token: str, vocabulary: Vocabulary) -> list[Fact]:
@@ -312,15 +358,25 @@ def _identifier(token: str, vocabulary: Vocabulary) -> list[Fact]:
 
 def _terms(text: str, vocabulary: Vocabulary) -> list[Found]:
     plain = _plain(text)
-    found = []
-    for term in vocabulary.terms:
-        for at in re.finditer(rf"(?<!\w){re.escape(term)}(?!\w)", plain):
-            found.append(Found(Fact("term", term), at.start(), at.end()))
-    return sorted(found, key=lambda item: (item.fact.value, item.start))
+    words = list(re.finditer(r"[^\W\d_](?:[^\W\d_]|['&-](?=[^\W\d_]))*", plain))
+    found: list[Found] = []
+    first = 0
+    while first < len(words):
+        step = 1
+        # The longest first: ``economy`` is not said by ``basic economy``.
+        for count in range(min(MAX_TERM_WORDS, len(words) - first), 0, -1):
+            start, end = words[first].start(), words[first + count - 1].end()
+            term = " ".join(plain[start:end].split())
+            if term in vocabulary.terms:
+                found.append(Found(Fact("term", term), start, end))
+                step = count
+                break
+        first += step
+    return found
 
 
 def _plain(text: str) -> str:
-    return text.casefold().replace("_", " ")
+    return text.lower().replace("_", " ")
 
 
 _PERSON_KEYS = re.compile(r"first_?name|last_?name|full_?name|customer_?name|summary|description|text|body", re.I)
@@ -328,6 +384,6 @@ _PLAIN_WORDS = {"yes", "no", "none", "true", "false", "null", "unknown", "availa
 
 
 def _is_term(key: str, value: str) -> bool:
-    if _PERSON_KEYS.fullmatch(key) or not 1 <= len(value.split()) <= 4 or len(value) < 3:
+    if _PERSON_KEYS.fullmatch(key) or not 1 <= len(value.split()) <= MAX_TERM_WORDS or len(value) < 3:
         return False
     return bool(re.fullmatch(r"[A-Za-z][A-Za-z _'&-]*", value)) and value.casefold() not in _PLAIN_WORDS

@@ -8,26 +8,27 @@ from dataclasses import dataclass
 CONFIRMATION = "confirmation"
 
 _TOPICS = {
+    "choice": r"\bwhich (?:one|of|order|reservation|booking|flight|item|ticket|card|line|option|device|laptop|account)\b"
+    r"|\bwhat order\b",
     "email": r"e-?mail",
-    "phone": r"phone number|telephone|mobile number|callback number|\bphone\b(?= *(?:,|or|and|\?))",
+    "phone": r"phone number|telephone|mobile number|callback number|\bphone\b(?= *(?:,|or\b|and\b|\?|$))",
     "pin": r"\bpin\b|pass ?code",
     "contact": r"contact details|which contact",
     "zip": r"\bzip\b|postal code|post ?code",
-    "order id": r"order (?:id|number|#)|which order|order you",
+    "order id": r"order (?:id|number|#)",
     "reservation id": r"reservation (?:id|number|code)|booking (?:id|number|reference|code)"
-    r"|which (?:reservation|booking)"
     r"|confirmation (?:number|code)",
     "user id": r"user ?(?:id|name)|account (?:id|number|name)|customer (?:id|number)|employee (?:id|number)|login name",
-    "ticket": r"ticket (?:id|number)|which ticket|case number|request number",
-    "device": r"device (?:id|number|name)|asset (?:id|tag|number)|serial number|which (?:device|laptop|machine)",
+    "ticket": r"ticket (?:id|number)|case number|request number",
+    "device": r"device (?:id|number|name)|asset (?:id|tag|number)|serial number",
     "name": r"\b(?:full|first|last|your|the) names?\b|passenger names?",
     "birth date": r"date of birth|birth ?date|\bdob\b",
     "address": r"(?<!e-mail )(?<!email )address",
-    "payment": r"payment|credit card|gift card|paypal|pay with|method to (?:use|refund)|which card",
+    "payment": r"payment|credit card|gift card|paypal|pay with|method to (?:use|refund)",
     "reason": r"reason|why\b|what happened|cause of",
     "date": r"\bdates?\b|which day|what day|when\b",
-    "item": r"\bitems?\b|product|which one|variant|options? (?:would|do|you)",
-    "flight": r"which flight|flight (?:number|option)|flights? (?:would|do) you|preferred flight",
+    "item": r"\bitems?\b|product|variant|options? (?:would|do|you)",
+    "flight": r"flight (?:number|option)|flights? (?:would|do) you|preferred flight",
     "cabin": r"cabin|class (?:would|do)|economy or business",
     "passengers": r"passengers?\b|travell?ers?\b|how many people",
     "bags": r"\bbags?\b|baggage|luggage",
@@ -80,6 +81,7 @@ _ACTIONS = {
     "resume": r"\bresum",
     "order": r"\bplac(?:e|ed|ing) (?:an|the|your|this) order|\bordered\b",
 }
+_IDENTIFYING = {"order id", "reservation id", "ticket", "device", "flight", "item"}
 _TOPIC = {name: re.compile(pattern, re.I) for name, pattern in _TOPICS.items()}
 _ACTION = {name: re.compile(pattern, re.I) for name, pattern in _ACTIONS.items()}
 
@@ -104,7 +106,7 @@ _REQUEST = _any(
     r"\bI(?:['’]ll| will)? (?:also )?need (?:your|the|to (?:know|verify|confirm))",
     r"\blet me know (?:which|what|whether|once|when|how|your|the)",
     r"\blet me know if you(?:['’]d| would) (?:like (?:me )?to|prefer)",
-    r"\bmay I have\b",
+    r"\bmay I have\b|\bI (?:recommend|suggest|advise)\b|\byou(?:['’]ll| will)? need to\b",
 )
 _COURTESY = _any(
     r"anything else|any(?: (?:other|more|further|additional))+ (?:question|request|concern|help|assist|need)",
@@ -161,6 +163,8 @@ class Request:
         """Whether a text that asks for ``asked`` asks for this."""
         if not self.topics:
             return bool(asked)
+        if "choice" in self.topics and asked & _IDENTIFYING:
+            asked = asked | {"choice"}
         return bool(self.topics & asked) if self.any_of else self.topics <= asked
 
 
@@ -211,6 +215,8 @@ class Speech:
 
 def analyse(text: str) -> Speech:
     """Finds out what ``text`` does, by word lists for English service conversations."""
+    # A list's ``1.`` ends no sentence.
+    text = re.sub(r"(?m)^\s*\(?\d{1,2}[.)]\s+", "- ", text)
     sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if re.search(r"\w", part)]
     plain = [sentence for sentence in sentences if not _is_courtesy(sentence)]
     core = " ".join(plain)
@@ -224,7 +230,7 @@ def analyse(text: str) -> Speech:
         requests=requests,
         actions=_actions(core),
         denies=any(_DENY.search(part) for part in plain if not _conditional(part)),
-        denies_loosely=any(_NEGATION.search(part) for part in plain if not _conditional(part)),
+        denies_loosely=any(_NEGATION.search(part) for part in sentences),
         denied=_actions(" . ".join(denied)),
         offered=_actions(" . ".join(offered)),
         done=any(_reports(part, _DONE) for part in plain if not _conditional(part)),
@@ -249,10 +255,11 @@ def _conditional(sentence: str) -> bool:
 def _is_request(sentence: str) -> bool:
     if sentence.rstrip(" *_\"'”’)").endswith("?"):
         return True
-    if re.match(r"\W*(?:if|in case)\b", sentence, re.I) and not re.search(
-        r"\bplease (?:confirm|provide)", sentence, re.I
-    ):
-        return False
+    if _conditional(sentence):
+        # ``If …, please let me know`` is a courtesy, ``After that, please restart it`` is a step to take.
+        courteous = re.match(r"\W*(?:if|in case|unless)\b", sentence, re.IGNORECASE)
+        wanted = r"\bplease (?:confirm|provide)\b" if courteous else r",\s*please\b"
+        return bool(re.search(wanted, sentence, re.IGNORECASE))
     return bool(_REQUEST.search(sentence))
 
 
@@ -266,7 +273,7 @@ def _requests(sentences: list[str], index: int) -> list[Request]:
         if not _ITEM.match(part):
             break
         listed.append("" if _OPTIONAL.search(part) else part)
-    text = " ".join([sentence, *listed])
+    text = " ".join([_SEQUEL.sub("", sentence), *listed])
     if not _topics(text) and _BACKWARD.search(sentence) and index > 0:
         text = sentences[index - 1]
     # ``your e-mail or phone, and your PIN`` are two requests; ``phone, id, or name and birth date`` is one.
@@ -277,6 +284,8 @@ def _requests(sentences: list[str], index: int) -> list[Request]:
 
 # ``To proceed, I need your name`` asks for a name, not for a go-ahead.
 _PURPOSE = re.compile(r"^\W*(?:in order )?to [^,?]{1,80},\s*", re.IGNORECASE)
+# ``…, and I will look up your account``: what comes of the answer is not asked for.
+_SEQUEL = re.compile(r"(?:,?\s*and|\bso(?: that)?)\s+(?:I|we)(?:['’]ll| will| can)?\b.*", re.IGNORECASE | re.DOTALL)
 _EITHER = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _ITEM = re.compile(r"\s*(?:[-*•–]|\(?\d{1,2}[.)])\s*")
 _OPTIONAL = re.compile(r"\bif (?:you|any|applicable|known)|optional", re.IGNORECASE)

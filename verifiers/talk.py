@@ -38,12 +38,24 @@ TALK_ONLY_REWARD = 0.5
 
 @dataclass(frozen=True)
 class _Case:
-    """What a demonstrated text demands; the same for every sample at a pivot."""
+    """What a demonstrated text demands; the same for every sample at a pivot.
+
+    Attributes:
+        speech: what it does.
+        facts: its facts other than terms.
+        required: those a sample must state.
+        terms: its names and statuses that are news to the user.
+        named: all its names and statuses.
+        known: every fact of the conversation and of the demonstration.
+        vocabulary: what makes ids and terms recognisable.
+        attributed: which amount, date or time it says of which id or term.
+    """
 
     speech: Speech
     facts: FactSet
     required: list[Fact]
     terms: list[Fact]
+    named: FactSet
     known: FactSet
     vocabulary: Vocabulary
     attributed: dict[Fact, Fact]
@@ -68,7 +80,8 @@ class TalkRule:
 
     - it states every id, e-mail and street address, amount, date, time and phone number that the demonstration states
       and the user has not said before (what the demonstration only echoes is required just where it says nothing new
-      and asks for nothing but a go-ahead), and at least half of the known names and statuses;
+      and asks for nothing but a go-ahead), and at least half of the known names and statuses,
+      or none other in place of one it leaves out;
     - it names no other id, date, address … in place of one that the demonstration echoes;
     - it says no amount, date or time of another id or name than the demonstration does (``the desk on 14 March, the
       lamp on 21 March``), as far as clauses show it;
@@ -119,9 +132,15 @@ class TalkRule:
         if missing:
             return _wrong("misses " + ", ".join(map(str, missing)), {"missing": list(map(str, missing))})
         named = [fact for fact in case.terms if said.covers(fact)]
-        if 2 * len(named) < len(case.terms):
-            unnamed = [str(fact) for fact in case.terms if fact not in named]
-            return _wrong("misses " + ", ".join(unnamed), {"missing": unnamed})
+        unnamed = [fact for fact in case.terms if fact not in named]
+        # A name or status beside other news is a detail; where it is all the news, it is what must be said.
+        needed = len(case.terms) // 2 if case.required or speech.denies else (len(case.terms) + 1) // 2
+        if len(named) < needed:
+            names = [str(fact) for fact in unnamed]
+            return _wrong("misses " + ", ".join(names), {"missing": names})
+        swapped = _swapped(case, unnamed, stated(text, case.vocabulary))
+        if swapped is not None:
+            return _wrong(f"says {swapped[1]} where the demonstration says {swapped[0]}")
         replaced = _replaced(case, stated(text, case.vocabulary), said)
         if replaced is not None:
             return _wrong(f"speaks of {replaced[1]} instead of {replaced[0]}")
@@ -176,9 +195,10 @@ def _build_case(env: AgentEnv, text: str) -> _Case:
     required = [fact for fact in hard if fact.kind == "marker" or not user_said.covers(fact)]
     if not required and speech.asked <= {CONFIRMATION}:
         required = hard
-    terms = [fact for fact in facts if fact.kind == "term" and not user_said.covers(fact)]
+    named = FactSet(fact for fact in facts if fact.kind == "term")
+    terms = [fact for fact in named if not user_said.covers(fact)]
     known = FactSet([*known_facts(conversation, vocabulary), *facts_of(text, vocabulary)])
-    return _Case(speech, FactSet(hard), required, terms, known, vocabulary, attributions(text, vocabulary))
+    return _Case(speech, FactSet(hard), required, terms, named, known, vocabulary, attributions(text, vocabulary))
 
 
 def _out_of_bounds(case: _Case, text: str, speech: Speech) -> tuple[str, JsonObject] | None:
@@ -245,6 +265,17 @@ def _replaced(case: _Case, given: FactSet, said: FactSet) -> tuple[Fact, Fact] |
             for other in others:
                 if other.shape == fact.shape:
                     return fact, other
+    return None
+
+
+def _swapped(case: _Case, unnamed: list[Fact], given: FactSet) -> tuple[Fact, Fact] | None:
+    """A known name or status left out, and another one of the same key that the demonstration does not say."""
+    keys = case.vocabulary.terms
+    others = [fact for fact in given if fact.kind == "term" and not case.named.covers(fact)]
+    for fact in unnamed:
+        for other in others:
+            if keys[fact.value] & keys[other.value]:
+                return fact, other
     return None
 
 

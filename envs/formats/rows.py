@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeVar, cast
 
+from pydantic import BaseModel, ValidationError
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject, Trajectory
-from pydantic import BaseModel, ValidationError
 
 OnError = Literal["raise", "skip"]
 PathLike = str | Path

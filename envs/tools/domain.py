@@ -76,7 +76,7 @@ class ToolDomain(ABC):
     def goal(self, task: Task, session: Any, messages: Sequence[Message]) -> Verdict:
         """Judges an episode by the task's own check."""
 
-    def close(self, session: Any) -> None:
+    def close(self, session: Any) -> None:  # noqa: B027 (most domains hold nothing that needs it)
         """Frees a session."""
 
     def user(self, task: Task) -> User | None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.validators import validator_for
+
 from pivotgym.envs.core import Opening
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.snapshots import State

@@ -19,9 +19,10 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
 from pivotgym.envs.errors import BadInput, MissingExtra, ToolServerError
 from pivotgym.envs.trajectory import JsonObject, canonical_json
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
     from mcp import Client

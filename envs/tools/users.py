@@ -16,6 +16,7 @@ from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall, Trajec
 
 if TYPE_CHECKING:
     from openai import OpenAI
+
     from pivotgym.envs.tools.domain import ToolDomain
 
 STOP_TOKENS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import load_trajectories, save_trajectories
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import FORMATS, detect, load_trajectories, save_trajectories
 from pivotgym.envs.trajectory import Message, Trajectory

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import RowAppender, append_row, read_jsonl, read_rows, write_jsonl
 from pivotgym.envs.trajectory import Message, Outcome, Task, ToolCall, Trajectory

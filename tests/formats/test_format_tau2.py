@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
 from pivotgym.envs.formats.tau2 import ADDED, export_info, export_simulation, read_tau2

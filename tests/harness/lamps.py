@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pivotgym.envs.tools.domain import register_domain
-from pivotgym.envs.tools.functions import FunctionDomain, ToolError
-from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
-from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pydantic import BaseModel
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pivotgym.envs.tools.domain import register_domain
+from pivotgym.envs.tools.functions import FunctionDomain, ToolError
+from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
+from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 
 KEYS = "abcdefgh"
 DOMAIN = "lamps"

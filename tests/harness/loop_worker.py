@@ -16,8 +16,10 @@ from pathlib import Path
 
 import lamps
 import torch
+
 from pivotgym.harness.learner import LoraOptions, OptimOptions
 from pivotgym.harness.pivots import load_pivots
+from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.profiling import ProfileConfig, profile
 from pivotgym.harness.sft import SftConfig, train_sft
 from pivotgym.harness.train import TrainConfig, train
@@ -50,7 +52,7 @@ def run_sft(out: Path, start: Path) -> None:
     train_sft(lamps.trajectories(40, seed=1), lamps.policy(), config, out)
 
 
-def policy(start: Path):
+def policy(start: Path) -> TransformersPolicy:
     from transformers import LlamaForCausalLM
 
     made = lamps.policy()

@@ -8,18 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
-from pivotgym.envs.errors import BadInput
-from pivotgym.harness import forward
-from pivotgym.harness.forward import (
-    Logprobs,
-    PrefixTree,
-    completion_logprobs,
-    group_logprobs,
-    padded_logprobs,
-    sequence_logprobs,
-    supports_shared_prompt,
-    tree_logprobs,
-)
 from torch import nn
 from transformers import (
     Gemma2Config,
@@ -34,6 +22,19 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+)
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.harness import forward
+from pivotgym.harness.forward import (
+    Logprobs,
+    PrefixTree,
+    completion_logprobs,
+    group_logprobs,
+    padded_logprobs,
+    sequence_logprobs,
+    supports_shared_prompt,
+    tree_logprobs,
 )
 
 VOCABULARY = 101

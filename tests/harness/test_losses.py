@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.forward import completion_logprobs
 from pivotgym.harness.losses import (
@@ -23,8 +26,6 @@ from pivotgym.harness.losses import (
     masked_mean,
     merge_metrics,
 )
-from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 G = 4
 MAX_LENGTH = 40

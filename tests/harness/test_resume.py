@@ -11,6 +11,7 @@ from pathlib import Path
 import lamps
 import pytest
 import torch
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.learner import OptimOptions
 from pivotgym.harness.pivots import FilterConfig, filter_file

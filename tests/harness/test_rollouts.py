@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+
 from pivotgym.envs.errors import BadInput, EndpointError, ToolServerError
 from pivotgym.envs.tools.servicedesk import ServiceDesk, expert_actions
 from pivotgym.envs.trajectory import Message, Task, ToolCall

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from rich.console import Console
+
 from pivotgym.envs.check import CheckReport, check_env_laws
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.laws import LAWS
-from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from ledger import BROKEN, Ledger, demonstrate

@@ -7,8 +7,9 @@ import random
 from typing import Any
 
 import pytest
-from pivotgym.envs.tools.cow import Access, CowTable, diff_tables, differing_leaves
 from pydantic import BaseModel
+
+from pivotgym.envs.tools.cow import Access, CowTable, diff_tables, differing_leaves
 
 
 class Order(BaseModel):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pivotgym.envs.check import check_env_laws
 from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
 from pivotgym.envs.formats import load_trajectories

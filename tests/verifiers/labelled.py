@@ -174,13 +174,16 @@ TEXTS: list[Row] = [
     (AIR, 0, 1, False, "any text", "I can help you with your request."),
     (AIR, 0, 1, False, "any text", "Hello! How are you today?"),
     (AIR, 0, 8, True, "other words",
-     "I'm sorry: flight HAT030 of May 13, 2024 on this reservation has already been flown, so the cabin can't be changed "
+     "I'm sorry: flight HAT030 of May 13, 2024 on this reservation has already been flown, so the cabin can't be "
+     "changed "
      "and I cannot upgrade it or change the return flight. Shall I transfer you to a human agent?"),
     (AIR, 0, 8, False, "wrong date",
-     "I'm sorry: flight HAT030 of May 14, 2024 on this reservation has already been flown, so the cabin can't be changed "
+     "I'm sorry: flight HAT030 of May 14, 2024 on this reservation has already been flown, so the cabin can't be "
+     "changed "
      "and I cannot upgrade it. Shall I transfer you to a human agent?"),
     (AIR, 0, 8, False, "says the opposite",
-     "Good news: flight HAT030 on 2024-05-13 has not been a problem, and I can upgrade your reservation and change your "
+     "Good news: flight HAT030 on 2024-05-13 has not been a problem, and I can upgrade your reservation and change "
+     "your "
      "return flight. Shall I transfer you to a human agent?"),
     (AIR, 1, 3, True, "other words",
      "There is no travel insurance on reservation PEP4E0, and I'm afraid it can't be added now; that is only possible "
@@ -225,17 +228,21 @@ TEXTS: list[Row] = [
     (SHOP, 0, 5, False, "either way",
      "Your gift card holds $60.00 or $321.18, and order #W4923227 was paid with the Mastercard ending in 4336."),
     (SHOP, 0, 5, False, "lists everything",
-     "Isabella Lopez, 710 Sunset Drive, Suite 176, Phoenix AZ 85034, isabella.lopez3271@example.com. credit_card_8897086 "
-     "Visa 8902, gift_card_8245350 $60.00, credit_card_8554680 Mastercard 4336, paypal_1621947. Order #W4923227, speaker "
+     "Isabella Lopez, 710 Sunset Drive, Suite 176, Phoenix AZ 85034, isabella.lopez3271@example.com. "
+     "credit_card_8897086 "
+     "Visa 8902, gift_card_8245350 $60.00, credit_card_8554680 Mastercard 4336, paypal_1621947. Order #W4923227, "
+     "speaker "
      "4768869376, 7751905257, $321.18, pending."),
     (SHOP, 1, 1, False, "any text", "Thank you for contacting us. Have a great day!"),
     (SHOP, 1, 2, True, "other words", "That's fine. What are your first name, last name and zip code?"),
     (SHOP, 1, 2, False, "asks for less", "That's fine. What is your zip code?"),
     (SHOP, 1, 6, False, "wrong number",
-     "Order #W5565470 went to Texas: Electric Kettle, Mechanical Keyboard, Pet Bed; tracking number 907614527589. Shall "
+     "Order #W5565470 went to Texas: Electric Kettle, Mechanical Keyboard, Pet Bed; tracking number 907614527589. "
+     "Shall "
      "I return the Electric Kettle and Mechanical Keyboard, with the refund to PayPal?"),
     (SHOP, 1, 6, True, "other words",
-     "Order #W5565470 went to Texas: Electric Kettle, Mechanical Keyboard, Pet Bed; tracking number 907614527588. Shall "
+     "Order #W5565470 went to Texas: Electric Kettle, Mechanical Keyboard, Pet Bed; tracking number 907614527588. "
+     "Shall "
      "I return the Electric Kettle and Mechanical Keyboard, with the refund to PayPal?"),
     (SHOP, 2, 8, True, "other words",
      "Done! Order #W8665881 will go to 123 Elm St, Suite 641, Austin, TX 78712; its address has been updated."),
@@ -253,13 +260,16 @@ TEXTS: list[Row] = [
 
 def labelled(shared: Path) -> list[Labelled]:
     """All labelled actions, those at one pivot next to each other."""
+    return from_rows(CALLS + TEXTS, shared) + service_desk()
+
+
+def from_rows(rows: list[Row], shared: Path) -> list[Labelled]:
+    """Looks the recordings up."""
     find = lru_cache(maxsize=None)(_finder(shared))
-    rows = sorted(CALLS + TEXTS, key=lambda row: row[:3])
-    recorded = [
+    return [
         Labelled(trajectory=find(name, index), turn=turn, action=_action(action), right=right, kind=kind)
-        for name, index, turn, right, kind, action in rows
+        for name, index, turn, right, kind, action in sorted(rows, key=lambda row: row[:3])
     ]
-    return recorded + service_desk()
 
 
 def service_desk() -> list[Labelled]:

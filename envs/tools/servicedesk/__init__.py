@@ -1,11 +1,15 @@
 """PivotGym's own tool domain: the service desk of a shop.
 
 Fourteen tools over a small SQLite database, eleven kinds of request in 25 variants, a scripted user, a scripted
-expert, and recorded trajectories of that expert. It is the embedded default: it needs no download, and its prompts
-are short enough for a small model on a CPU.
+expert, and recorded trajectories of that expert. It is the embedded default and needs no download.
 
-Splits: ``train`` and ``heldout`` tasks have the same kinds of request, and disjoint people, addresses and ids (names
-and streets come from separate lists; ids are even in ``train`` and odd in ``heldout``).
+Splits, with people, addresses and ids that no two of them share (names and streets come from separate lists; ids are
+even in ``train``, odd in ``heldout``, and have four digits in ``long``):
+
+- ``train`` and ``heldout``: the same kinds of task, one request each or two short ones; 4 or 5 turns, and prompts
+  under 500 tokens, short enough for a small model on a CPU.
+- ``long``: one customer has two or three requests and states the next one when the one before is served; 6 to 12
+  turns, and prompts of up to about 1000 tokens. For larger models, for restoring deep turns, and for evaluation.
 """
 
 from __future__ import annotations
@@ -30,10 +34,10 @@ from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
 
 __all__ = ["COUNTS", "ServiceDesk", "act", "bundled_trajectories", "make_task"]
 
-COUNTS = {"train": 400, "heldout": 100}
+COUNTS = {"train": 400, "heldout": 100, "long": 150}
 """Tasks (and bundled trajectories) of each split."""
 
-_BUNDLE = "trajectories.jsonl.gz"
+_BUNDLES = {"trajectories.jsonl.gz": ("train", "heldout"), "long.jsonl.gz": ("long",)}
 
 
 class ServiceDesk(FunctionDomain):
@@ -44,7 +48,7 @@ class ServiceDesk(FunctionDomain):
     functions: ClassVar[Sequence[ToolFunction]] = FUNCTIONS
 
     def tasks(self, split: str | None = None) -> Sequence[Task]:
-        """The tasks of ``train`` (400) or ``heldout`` (100), or all of them."""
+        """The tasks of ``train`` (400), ``heldout`` (100) or ``long`` (150), or all of them in this order."""
         return _tasks(split)
 
     def initial(self, task: Task) -> sqlite3.Connection:
@@ -78,7 +82,7 @@ class ServiceDesk(FunctionDomain):
 def make_task(split: str, index: int, seed: int = 0) -> Task:
     """Task number ``index`` of a split; further seeds give further tasks with the same people and streets."""
     data = {"domain": "servicedesk", "split": split, "seed": seed, "index": index, "generator": GENERATOR}
-    name = f"{scenarios.kind_of(index)}-{split}-{seed}-{index}"
+    name = f"{scenarios.kind_of(index, split)}-{split}-{seed}-{index}"
     return Task(env="pivotgym/Tools-v0", id=name, data=data)
 
 
@@ -110,7 +114,19 @@ def _build(split: str, seed: int, index: int) -> Scenario:
 
 
 def bundled_trajectories(split: str | None = None) -> list[Trajectory]:
-    """The recorded expert trajectories that ship with the package: 400 of ``train``, 100 of ``heldout``."""
-    packed = files(__package__).joinpath(_BUNDLE).read_bytes()
-    rows = [Trajectory.model_validate_json(line) for line in gzip.decompress(packed).decode().splitlines()]
+    """The recorded expert trajectories that ship with the package, one for every task of a split.
+
+    400 of ``train``, 100 of ``heldout``, 150 of ``long``; all of them in this order by default.
+
+    Raises:
+        BadInput: there is no such split.
+    """
+    if split is not None and split not in COUNTS:
+        raise BadInput(f"no split {split!r}; there are {', '.join(COUNTS)}", field="split")
+    lines: list[str] = []
+    for name, splits in _BUNDLES.items():
+        if split is None or split in splits:
+            packed = files(__package__).joinpath(name).read_bytes()
+            lines += gzip.decompress(packed).decode().splitlines()
+    rows = [Trajectory.model_validate_json(line) for line in lines]
     return [row for row in rows if split is None or (row.task is not None and row.task.data["split"] == split)]

@@ -1,7 +1,7 @@
 """Records expert trajectories by running the scripted expert through ``pivotgym/Tools-v0``.
 
 ``python -m pivotgym.envs.tools.servicedesk.generate --seed 0 --count 240 --out desk.jsonl``; without ``--count`` and
-``--out`` it writes the file that ships with the package, which the same seed makes again byte for byte.
+``--out`` it writes the files that ship with the package, which the same seed makes again byte for byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tyro
 from pivotgym.envs.errors import PivotGymError
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.tools.env import ToolsEnv
-from pivotgym.envs.tools.servicedesk import _BUNDLE, COUNTS, act, make_task
+from pivotgym.envs.tools.servicedesk import _BUNDLES, COUNTS, act, make_task
 from pivotgym.envs.tools.servicedesk.scenario import GENERATOR
 from pivotgym.envs.trajectory import JsonObject, Outcome, Task, Trajectory
 
@@ -29,11 +29,13 @@ class Options:
     seed: int = 0
     """Seeds everything that is drawn."""
     count: int | None = None
-    """Trajectories of the train split (default: as bundled, with the heldout ones)."""
+    """Trajectories of the train split (default: as bundled, with those of the other splits)."""
     heldout: int = 0
     """With --count: trajectories of the heldout split."""
+    long: int = 0
+    """With --count: trajectories of the long split."""
     out: Path | None = None
-    """A .jsonl or .jsonl.gz file (default: the bundled file)."""
+    """A .jsonl or .jsonl.gz file for all of them, or a folder for a file of each kind (default: the bundled files)."""
 
 
 def record(task: Task, env: ToolsEnv) -> Trajectory:
@@ -78,12 +80,17 @@ def pack(trajectories: Iterable[Trajectory]) -> bytes:
 
 
 def main(options: Options) -> None:
-    """Writes the file."""
-    counts = COUNTS if options.count is None else {"train": options.count, "heldout": options.heldout}
-    out = options.out or Path(__file__).with_name(_BUNDLE)
-    packed = pack(generate(options.seed, counts))
-    out.write_bytes(packed if out.suffix == ".gz" else gzip.decompress(packed))
-    sys.stdout.write(f"{sum(counts.values())} trajectories, {out.stat().st_size} bytes: {out}\n")
+    """Writes the file, or the files of a folder."""
+    counts = dict(COUNTS)
+    if options.count is not None:
+        counts = {"train": options.count, "heldout": options.heldout, "long": options.long}
+    out = options.out or Path(__file__).parent
+    parts = {out / name: splits for name, splits in _BUNDLES.items()} if out.is_dir() else {out: tuple(counts)}
+    for path, splits in parts.items():
+        wanted = {split: counts[split] for split in splits}
+        packed = pack(generate(options.seed, wanted))
+        path.write_bytes(packed if path.suffix == ".gz" else gzip.decompress(packed))
+        sys.stdout.write(f"{sum(wanted.values())} trajectories, {path.stat().st_size} bytes: {path}\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from pivotgym.envs.tools.functions import Fact
+from pivotgym.envs.tools.servicedesk import long
 from pivotgym.envs.tools.servicedesk.tools import TODAY, say_date
 from pivotgym.envs.tools.servicedesk.world import (
     STATUSES,
@@ -40,6 +41,7 @@ class Request:
         order: the order meant, where the agent may ask which one.
         confirm: what the user answers when asked about a value: value -> answer.
         rivals: wrong answers; a text that tells one of them beside the right one is no answer.
+        lead: how the user goes over to it from the request before.
     """
 
     kind: str
@@ -49,6 +51,13 @@ class Request:
     order: str | None = None
     confirm: dict[str, str] = field(default_factory=dict)
     rivals: tuple[str, ...] = ()
+    lead: str = ""
+
+    @property
+    def next_text(self) -> str:
+        """How the user says it once the request before is settled."""
+        joined = self.lead and not self.text.startswith("I ")
+        return self.lead + (self.text[0].lower() + self.text[1:] if joined else self.text)
 
 
 @dataclass
@@ -86,22 +95,29 @@ def call(name: str, /, **arguments: str | float) -> ToolCall:
 def build(split: str, seed: int, index: int) -> Scenario:
     """The scenario of task ``index``; kinds take turns, everything else is drawn."""
     draw = Draw("servicedesk", GENERATOR, split, seed, index)
+    variant = kind_of(index, split)
+    if split == "long":
+        world = draw_world(draw, split, orders=draw.number(4, 5), tickets=3)
+        requests = _Desk(draw, world, split).requests(variant)
+        for request in requests[1:]:
+            request.lead = draw.pick(long.LEADS)
+        return _with_introduction(draw, world, requests, draw.pick(long.introductions(variant)))
     world = draw_world(draw, split)
-    desk = _Desk(draw, world, split, kind_of(index))
-    kinds = kind_of(index).split("+")
-    requests = [getattr(desk, f"want_{kind}")() for kind in kinds]
-    return _with_introduction(draw, world, requests, index)
+    if "+" in variant or variant not in ("fault", "where", "outage", "news", "address", "cancel_shipped"):
+        del world.customers[0].orders[2:]  # to keep the prompt short
+    requests = _Desk(draw, world, split).requests(variant)
+    return _with_introduction(draw, world, requests, _introduction(draw, index))
 
 
-def kind_of(index: int) -> str:
+def kind_of(index: int, split: str = "train") -> str:
     """The variant of task ``index``."""
-    return VARIANTS[index % len(VARIANTS)]
+    variants = long.VARIANTS if split == "long" else VARIANTS
+    return variants[index % len(variants)]
 
 
-def _with_introduction(draw: Draw, world: World, requests: list[Request], index: int) -> Scenario:
+def _with_introduction(draw: Draw, world: World, requests: list[Request], told: str) -> Scenario:
     """Puts the user's introduction in front."""
     customer, wish = world.customers[0], requests[0].text
-    told = _introduction(draw, index)
     # An e-mail is shorter than a phone number, and the conversations with these introductions are the longest.
     contact = customer.email if told in ("both", "typo") else draw.pick((customer.email, customer.phone))
     pin = customer.pin
@@ -132,14 +148,16 @@ def _introduction(draw: Draw, index: int) -> str:
 class _Desk:
     """Draws requests of every kind into one world: ``want_<kind>`` changes the world to fit and returns the request."""
 
-    def __init__(self, draw: Draw, world: World, split: str, variant: str) -> None:
+    def __init__(self, draw: Draw, world: World, split: str) -> None:
         self.draw, self.world, self.split = draw, world, split
         self.customer = world.customers[0]
-        if "+" in variant or variant not in ("fault", "where", "outage", "news", "address", "cancel_shipped"):
-            del self.customer.orders[2:]  # to keep the prompt short
         self._made = dict.fromkeys("OTRE", 0)
         self._orders = draw.some(self.customer.orders, len(self.customer.orders))
         self._tickets = draw.some(self.customer.tickets, len(self.customer.tickets))
+
+    def requests(self, variant: str) -> list[Request]:
+        """One request of every kind that the variant joins."""
+        return [getattr(self, f"want_{kind}")() for kind in variant.split("+")]
 
     def _new(self, letter: str) -> str:
         self._made[letter] += 1

@@ -70,7 +70,8 @@ def _hear(scenario: Scenario, progress: Progress, message: Message) -> None:
         if progress.served == len(scenario.requests):
             progress.reply = None
         else:
-            progress.reply = scenario.requests[progress.served].text
+            progress.reply = scenario.requests[progress.served].next_text
+            progress.answered &= {"contact", "pin"}  # what was asked about one request is news for the next
         return
     _useful(progress, False)
     progress.reply = _leave_or(progress, request.text)

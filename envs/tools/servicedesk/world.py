@@ -26,6 +26,10 @@ FIRST_NAMES = {
         *("alma", "bruno", "carla", "dirk", "elsa", "felix", "greta", "hanno", "iris", "jack", "lena", "max"),
         *("nora", "otto", "paula", "rita", "sam", "tessa"),
     ),
+    "long": (
+        *("arthur", "bella", "colin", "dora", "emil", "frida", "georg", "helga", "igor", "judith", "karl", "lydia"),
+        *("marek", "nadia", "oskar", "petra", "rosa", "stefan"),
+    ),
 }
 SURNAMES = {
     "train": (
@@ -36,11 +40,20 @@ SURNAMES = {
         *("bond", "cox", "dale", "fox", "grant", "hunt", "king", "lowe", "mills", "noble", "price", "rose"),
         *("stone", "tate", "wells", "young"),
     ),
+    "long": (
+        *("adams", "baker", "carter", "drake", "ellis", "frost", "green", "hayes", "irwin", "jones", "knight"),
+        *("lloyd", "marsh", "norris", "parker", "quinn"),
+    ),
 }
 STREETS = {
     "train": ("Oak Street", "Elm Road", "Mill Lane", "Park Avenue", "Hill Road", "River Street", "Church Lane"),
     "heldout": ("Lake Street", "Pine Road", "Garden Lane", "King Avenue", "Bridge Road", "Station Street"),
+    "long": ("Forest Street", "Castle Road", "Harbour Lane", "Queen Avenue", "Valley Road", "Market Street"),
 }
+IDS = {"train": range(12, 90, 2), "heldout": range(13, 90, 2), "long": range(1000, 2000)}
+"""Numbers of the orders and tickets there are; short ones where prompts must be short."""
+NEW_IDS = {"train": range(100, 901, 2), "heldout": range(101, 902, 2), "long": range(3000, 9000)}
+"""Where the numbers of new orders, tickets, repairs and escalations begin."""
 ITEMS = (
     *("lamp", "kettle", "oven", "chair", "desk", "camera", "printer", "heater", "mixer", "radio", "drill", "clock"),
     *("fan", "bike", "toaster", "sofa"),
@@ -139,12 +152,14 @@ class World:
         return db
 
 
-def draw_world(draw: Draw, split: str) -> World:
-    """Three customers with two or three orders and one or two tickets each. Ids are even in train, odd in heldout."""
-    odd = int(split != "train")
-    order_ids = [2 * number + odd for number in draw.some(range(6, 45), 9)]
-    ticket_ids = [2 * number + odd for number in draw.some(range(6, 45), 6)]
-    counters = {letter: 100 + 2 * draw.number(0, 400) + odd for letter in "OTRE"}
+def draw_world(draw: Draw, split: str, orders: int | None = None, tickets: int = 2) -> World:
+    """Three customers with two or three orders (or ``orders`` of them) and ``tickets`` tickets each.
+
+    Ids and people are those of the split.
+    """
+    order_ids = draw.some(IDS[split], 3 * (orders or 3))
+    ticket_ids = draw.some(IDS[split], 3 * tickets)
+    counters = {letter: draw.pick(NEW_IDS[split]) for letter in "OTRE"}
     people = draw.some([(first, last) for first in FIRST_NAMES[split] for last in SURNAMES[split]], 3)
     phones = draw.some(range(1000, 9999), 3)
     customers = []
@@ -161,14 +176,14 @@ def draw_world(draw: Draw, split: str) -> World:
             )
         )
         customer = customers[-1]
-        count = 2 if draw.chance(0.7) else 3
+        count = orders or (2 if draw.chance(0.7) else 3)
         customer.orders = [draw_order(draw, f"O{order_ids.pop()}", item) for item in draw.some(ITEMS, count)]
         customer.tickets = [
             Ticket(f"T{ticket_ids.pop()}", topic, draw.pick(STATUSES), draw.number(1, 12))
-            for topic in draw.some(TOPICS, 2)
+            for topic in draw.some(TOPICS, tickets)
         ]
     if len({customer.email for customer in customers}) < len(customers):
-        return draw_world(draw, split)
+        return draw_world(draw, split, orders, tickets)
     return World(customers, counters)
 
 
