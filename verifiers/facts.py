@@ -74,9 +74,9 @@ class Fact:
     """One checkable fact in canonical form.
 
     Attributes:
-        kind: ``id``, ``email``, ``address`` (number and street), ``amount`` (money, percentages and bare numbers alike), ``date`` (ISO; the year is
-            ``????`` where the text leaves it out), ``time`` (24 hours), ``phone`` (digits), ``term`` (a known name
-            or status), ``marker`` (a control word, as ``###STOP###``).
+        kind: ``id``, ``email``, ``address`` (number and street), ``amount`` (money, percentages and bare numbers alike),
+            ``date`` (ISO; the year is ``????`` where the text leaves it out), ``time`` (24 hours), ``phone`` (its last
+            ten digits), ``term`` (a known name or status), ``marker`` (a control word, as ``###STOP###``).
         value: the canonical value.
         money: the amount was written with a currency.
     """

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 CONFIRMATION = "confirmation"
 
 _TOPICS = {
-    "choice": r"\bwhich (?:one|of|order|reservation|booking|flight|item|ticket|card|line|option|device|laptop|account)\b"
-    r"|\bwhat order\b",
+    "choice": r"\bwhich (?:one|of|order|reservation|booking|flight|item|ticket|card|line|option|device|laptop)\b"
+    r"|\bwhich account\b|\bwhat order\b",
     "email": r"e-?mail",
     "phone": r"phone number|telephone|mobile number|callback number|\bphone\b(?= *(?:,|or\b|and\b|\?|$))",
     "pin": r"\bpin\b|pass ?code",

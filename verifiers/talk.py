@@ -89,9 +89,9 @@ class TalkRule:
       of two alternatives (``$60 or $88``) where the demonstration is definite;
     - it asks for every piece of information that the demonstration asks for (one of them where the demonstration
       offers alternatives), for at most one more, and for nothing where the demonstration asks nothing;
-    - it denies where the demonstration denies and only there, and does not offer what the demonstration denies; it reports as done what the demonstration reports as
-      done and only then; where the demonstration asks for a go-ahead, denies or reports, it speaks of at least half of
-      the kinds of action the demonstration speaks of;
+    - it denies where the demonstration denies and only there, and offers nothing the demonstration denies; it reports
+      as done what the demonstration reports as done and only then; where the demonstration asks for a go-ahead, denies
+      or reports, it speaks of at least half of the kinds of action the demonstration speaks of;
     - it is no list of everything: see ``MAX_EXTRA_FACTS``, ``MAX_WORDS_FACTOR``, ``MIN_DISTINCT_TRIGRAMS``.
 
     A demonstration without any of that to check (``Is there anything else?``) is judged by rule ``talk_only``: a text
