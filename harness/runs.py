@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pivotgym.envs.errors import BadInput
@@ -46,6 +47,21 @@ def derive_seed(seed: int, *parts: object) -> int:
     """
     text = canonical_json([seed, *parts])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def shuffled_batch(count: int, batch: int, number: int, seed: int, name: str) -> list[int]:
+    """Batch ``number`` (from 1) of endless epochs over ``count`` items, each epoch in an order of its own.
+
+    A function of its arguments alone: a resumed run needs no memory of the order.
+    """
+    chosen: list[int] = []
+    orders: dict[int, list[int]] = {}
+    for place in range((number - 1) * batch, number * batch):
+        epoch, index = divmod(place, count)
+        if epoch not in orders:
+            orders[epoch] = np.random.default_rng(derive_seed(seed, name, epoch)).permutation(count).tolist()
+        chosen.append(orders[epoch][index])
+    return chosen
 
 
 # Cost ---------------------------------------------------------------------------------------------------------------

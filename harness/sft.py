@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -36,6 +35,7 @@ from pivotgym.harness.runs import (
     deterministic,
     exclusive,
     no_progress,
+    shuffled_batch,
     whole_folder,
     write_json,
 )
@@ -178,7 +178,9 @@ def train_sft(
         done, tokens, first, last = int(state["step"]), int(state["tokens"]), state["first"], state.get("last")
         progress("sft", done, steps, {})
         for number in range(done + 1, steps + 1):
-            batch = [examples[index] for index in _order(len(examples), config, number)]
+            batch = [
+                examples[index] for index in shuffled_batch(len(examples), config.batch, number, config.seed, "sft")
+            ]
             with CostMeter(out, "sft", number) as meter:
                 loss = _accumulate(learner.model, batch, config.pack_tokens, shared)
                 norm = learner.update(number)
@@ -254,15 +256,6 @@ def _common(left: list[int], right: list[int]) -> int:
             break
         count += 1
     return count
-
-
-def _order(count: int, config: SftConfig, number: int) -> list[int]:
-    chosen = []
-    for place in range((number - 1) * config.batch, number * config.batch):
-        epoch, index = divmod(place, count)
-        order = np.random.default_rng(derive_seed(config.seed, "sft", epoch)).permutation(count)
-        chosen.append(int(order[index]))
-    return chosen
 
 
 def _conversation(trajectory: Trajectory, env_options: JsonObject | None) -> Conversation:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -47,6 +46,7 @@ from pivotgym.harness.runs import (
     deterministic,
     exclusive,
     no_progress,
+    shuffled_batch,
     whole_folder,
     write_json,
 )
@@ -71,6 +71,7 @@ class TrainConfig(BaseModel):
         max_tokens: longest action.
         lora: adapter settings; None trains all weights.
         warm_start: folder of a LoRA adapter to start from; it is then the reference policy too.
+        merged_sampler: sample from a copy of the weights with the adapter added in (faster, more memory).
         optim: the optimiser.
         clip_low: how far the probability ratio may fall below 1.
         clip_high: how far it may rise above 1.
@@ -103,6 +104,7 @@ class TrainConfig(BaseModel):
     max_tokens: int = Field(128, ge=1)
     lora: LoraOptions | None = LoraOptions()
     warm_start: Path | None = None
+    merged_sampler: bool = True
     optim: OptimOptions = OptimOptions()
     clip_low: float = Field(0.2, ge=0, lt=1)
     clip_high: float = Field(0.2, ge=0)
@@ -213,9 +215,10 @@ class Trainer:
             warm_start=config.warm_start,
             seed=derive_seed(config.seed, "adapter"),
             reference=config.beta > 0 or config.measure_kl,
+            merged_sampler=config.merged_sampler,
         )
         self.policy = TransformersPolicy(
-            self.learner.model,
+            self.learner.sampler(),
             policy.tokenizer,
             name=policy.name,
             template_args=policy.format.template_args,
@@ -262,6 +265,7 @@ class Trainer:
         sampling = Sampling(
             config.temperature, config.top_p, config.max_tokens, derive_seed(config.seed, "step", number)
         )
+        self.learner.sampler()  # takes over the last update
         results = self.runner.run(self.policy, [pivot.candidate for pivot in batch], config.group, sampling)
         meter.cost.rollout_turns += sum(len(result.completions) for result in results)
         meter.cost.env_actions += sum(result.env_actions for result in results)
@@ -363,21 +367,15 @@ class Trainer:
 
     def batch(self, number: int) -> list[Pivot]:
         """The pivots of step ``number``: consecutive slices of seed-shuffled epochs."""
-        chosen: list[Pivot] = []
-        orders: dict[int, list[int]] = {}
-        for place in range((number - 1) * self.config.batch, number * self.config.batch):
-            epoch, index = divmod(place, len(self.pivots))
-            if epoch not in orders:
-                rng = np.random.default_rng(derive_seed(self.config.seed, "epoch", epoch))
-                orders[epoch] = rng.permutation(len(self.pivots)).tolist()
-            chosen.append(self.pivots[orders[epoch][index]])
-        return chosen
+        config = self.config
+        return [self.pivots[i] for i in shuffled_batch(len(self.pivots), config.batch, number, config.seed, "epoch")]
 
     def evaluate(self, number: int, progress: Progress) -> None:
         """Evaluates the held-out pivots, with the same random numbers each time, into ``metrics.jsonl``."""
         if not self.heldout:
             return
         config = self.config
+        self.learner.sampler()
         with CostMeter(self.out, "evaluate pivots", number, self.policy) as meter:
             found: PivotEvaluation = evaluate_pivots(
                 self.policy,
@@ -406,7 +404,6 @@ class Trainer:
         if before is not None and after is not None:
             clusters = [pivot.trajectory.id for pivot in self.heldout]
             gain = compare_means(before["means"], after["means"], clusters, self.config.seed).row()
-        result = TrainResult(self.out, self.out / "final", steps, before, after, gain)
         write_json(
             self.out / "summary.json",
             {
@@ -419,7 +416,7 @@ class Trainer:
                 "gain": gain,
             },
         )
-        return result
+        return TrainResult(self.out, self.out / "final", steps, before, after, gain)
 
     def _settings(self, policy: TransformersPolicy, verifier: Verifier | None) -> JsonObject:
         settings = self.config.results_depend_on()

@@ -1,0 +1,306 @@
+"""The trainer: it learns, on exactly the sampled tokens, with the gradient and the reference it claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lamps
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.jsonl import read_rows
+from pivotgym.envs.trajectory import Message
+from pivotgym.harness.forward import padded_logprobs
+from pivotgym.harness.learner import Learner, LoraOptions, OptimOptions
+from pivotgym.harness.pivots import Pivot
+from pivotgym.harness.policies.base import Conversation, Sampling
+from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+from pivotgym.harness.runs import CostMeter, total_costs
+from pivotgym.harness.sft import SftConfig, examples_of, train_sft
+from pivotgym.harness.train import TrainConfig, Trainer, train
+
+QUICK = TrainConfig(
+    steps=2, batch=4, group=4, max_tokens=4, lora=LoraOptions(rank=4), optim=OptimOptions(lr=1e-2), eval_rollouts=2
+)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """Weights after a few supervised steps: the model presses keys, often the wrong ones."""
+    torch.set_num_threads(1)
+    policy = lamps.policy()
+    config = SftConfig(lora=None, epochs=6, batch=8, optim=OptimOptions(lr=3e-3))
+    result = train_sft(lamps.trajectories(40, seed=1), policy, config, tmp_path_factory.mktemp("sft"))
+    assert result.first_loss is not None and result.last_loss is not None
+    assert result.last_loss < result.first_loss / 3
+    return {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+
+
+def started(warm: dict[str, Tensor]) -> TransformersPolicy:
+    policy = lamps.policy()
+    policy.model.load_state_dict(warm)
+    return policy
+
+
+def pivots(count: int = 8, heldout: int = 2, seed: int = 2) -> list[Pivot]:
+    recorded = lamps.trajectories(count, turns=1, seed=seed)
+    return [Pivot(trajectory=t, turn=0, split="heldout" if i < heldout else "train") for i, t in enumerate(recorded)]
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_the_reward_rises(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    config = TrainConfig(
+        steps=25, batch=8, group=8, max_tokens=4, lora=None, optim=OptimOptions(lr=3e-3), eval_every=0, eval_rollouts=8
+    )
+    result = train(pivots(40, 12), started(warm), config, tmp_path)
+    rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if row["kind"] == "train"]
+    first, last = (sum(row["reward_mean"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
+    assert last > first + 0.25
+    assert result.gain is not None and result.gain["low"] > 0.1, "on held-out pivots, by more than the interval"
+    assert [row["step"] for row in rows] == list(range(1, 26))
+    cost = total_costs(tmp_path)
+    assert cost["train"].rollout_turns == 25 * 64 and cost["evaluate pivots"].rollout_turns == 2 * 12 * 8
+    assert cost["train"].trained_tokens == sum(row["trained_tokens"] or 0 for row in rows)
+
+
+def test_it_trains_on_exactly_the_sampled_ids(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    trainer = Trainer(pivots(), started(warm), QUICK, tmp_path)
+    sampled: list[tuple[list[int], list[list[int]]]] = []
+    trained: list[tuple[list[int], list[list[int]]]] = []
+    sample, logprobs = trainer.policy.sample, trainer.learner.logprobs
+
+    def keep_sampled(conversations: Any, n: int = 1, sampling: Sampling | None = None) -> Any:
+        found = sample(conversations, n, sampling)
+        sampled.extend((group[0].prompt_ids, [c.token_ids for c in group]) for group in found)
+        return found
+
+    def keep_trained(groups: Any, model: Any = None) -> Any:
+        trained.extend(groups)
+        return logprobs(groups, model)
+
+    trainer.policy.sample = keep_sampled  # type: ignore[method-assign]
+    trainer.learner.logprobs = keep_trained  # type: ignore[method-assign]
+    with CostMeter(tmp_path, "train", 1) as meter:
+        row = trainer.step(1, meter)
+    assert trained and len(trained) == row["groups_with_signal"]
+    assert all(group in sampled for group in trained)
+    assert len(sampled) == 4
+    assert row["old_kl"] < 1e-10 and row["ratio_max"] == pytest.approx(1, abs=1e-4), "on policy: the ratio is 1"
+
+
+@pytest.mark.parametrize("aggregate", ["token", "sequence", "constant"])
+def test_accumulated_gradients_are_the_batchs(warm: dict[str, Tensor], tmp_path: Path, aggregate: str) -> None:
+    found = []
+    for size in (1, 3, 8):
+        config = QUICK.model_copy(
+            update={"batch": 8, "micro_batch": size, "lora": None, "beta": 0.1, "aggregate": aggregate}
+        )
+        trainer = Trainer(pivots(12), started(warm), config, tmp_path / str(size))
+        gradients: dict[str, Tensor] = {}
+
+        def keep(number: int, model: Any = trainer.learner.model, into: Any = gradients) -> float:
+            into.update({name: p.grad.clone() for name, p in model.named_parameters()})
+            return 0.0
+
+        trainer.learner.update = keep  # type: ignore[method-assign]
+        with CostMeter(tmp_path, "train", 1) as meter:
+            row = trainer.step(1, meter)
+        assert row["groups_with_signal"] >= 4
+        found.append((gradients, row["loss"]))
+    for gradients, loss in found[1:]:
+        assert loss == pytest.approx(found[0][1], abs=1e-6)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, found[0][0][name], atol=1e-6, rtol=1e-4)
+
+
+def test_equal_rewards_change_nothing(tmp_path: Path) -> None:
+    """A random model never presses a key: no signal, no update, counted as all wrong."""
+    trainer = Trainer(pivots(), lamps.policy(seed=3), QUICK, tmp_path)
+    before = weights(trainer.learner.model)
+    with CostMeter(tmp_path, "train", 1) as meter:
+        row = trainer.step(1, meter)
+    assert (row["groups_with_signal"], row["groups_all_wrong"], row["loss"], row["lr"]) == (0, 4, None, None)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trainer.learner.model).items())
+
+
+PROMPT, COMPLETIONS = [257, 65, 260], [[261, 260], [262, 263, 260]]
+
+
+def logprobs_of(model: Any) -> Tensor:
+    with torch.no_grad():
+        return padded_logprobs(model, PROMPT, COMPLETIONS).logprobs_NT
+
+
+def shake(learner: Learner, steps: int = 3) -> None:
+    for number in range(1, steps + 1):
+        padded_logprobs(learner.model, PROMPT, COMPLETIONS).logprobs_NT.sum().backward()
+        learner.update(number)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora", "warm start"])
+def test_the_reference_is_what_training_started_from(warm: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+    policy, start = started(warm), None
+    if kind == "warm start":
+        first = Learner(started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
+        shake(first)
+        first.save_weights(tmp_path)
+        start = tmp_path
+    learner = Learner(
+        policy.model,
+        None if kind == "full" else LoraOptions(rank=4),
+        OptimOptions(lr=1e-2),
+        warm_start=start,
+        reference=True,
+    )
+    began = logprobs_of(learner.model)
+    if kind == "warm start":
+        assert (began - logprobs_of(started(warm).model)).abs().max() > 1e-3, "the adapter must matter"
+    trainable = set(weights(learner.model))
+    shake(learner)
+    with learner.reference_model() as reference:
+        torch.testing.assert_close(logprobs_of(reference), began, atol=1e-6, rtol=0)
+    assert (logprobs_of(learner.model) - began).abs().max() > 1e-2, "the learner moved and is back"
+    assert set(weights(learner.model)) == trainable and not any("reference" in name for name in trainable)
+    before = weights(learner.model)
+    shake(learner, 1)
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(learner.model).items()), "still trains"
+
+
+def test_the_kl_holds_the_policy_back(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    """Exact KL to the reference of the next-token distribution at every key's prompt, after equal training."""
+    asked = [Conversation([Message(role="user", content=key)]) for key in lamps.KEYS]
+    prompts = torch.tensor([lamps.policy().format.prompt_ids(conversation) for conversation in asked])
+
+    def distribution(model: Any) -> Tensor:
+        with torch.no_grad():
+            return torch.log_softmax(model(prompts).logits[:, -1], dim=-1)
+
+    reference, moved = distribution(started(warm).model), {}
+    for beta in (0.0, 3.0):
+        config = QUICK.model_copy(
+            update={"steps": 20, "batch": 8, "beta": beta, "measure_kl": True, "lora": None, "eval_every": 0}
+        ).model_copy(update={"optim": OptimOptions(lr=2e-3)})
+        policy = started(warm)
+        train(pivots(16, 0), policy, config, tmp_path / str(beta))
+        rows = list(read_rows(tmp_path / str(beta) / "metrics.jsonl"))
+        assert rows[0]["kl"] == pytest.approx(0, abs=1e-9), "before the first update policy and reference are one"
+        now = distribution(policy.model)
+        moved[beta] = float((now.exp() * (now - reference)).sum(-1).mean())
+    assert 0 < moved[3.0] < 0.5 * moved[0.0], moved
+
+
+def test_inner_epochs_meet_the_clip(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    config = QUICK.model_copy(
+        update={"steps": 1, "batch": 8, "inner_epochs": 4, "lora": None, "optim": OptimOptions(lr=2e-2)}
+    )
+    train(pivots(12, 0), started(warm), config, tmp_path)
+    (row,) = read_rows(tmp_path / "metrics.jsonl")
+    assert row["clip_fraction"] > 0 and row["ratio_max"] > 1.2
+
+
+def test_the_trained_adapter_belongs_to_the_base_model(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    """Loaded by others on the original weights it gives the trained policy, after a warm start too."""
+    first = Learner(started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
+    shake(first)
+    first.save_weights(tmp_path / "warm")
+    config = QUICK.model_copy(update={"warm_start": tmp_path / "warm", "beta": 0.05})
+    policy = started(warm)
+    result = train(pivots(), policy, config, tmp_path / "run")
+    loaded = PeftModel.from_pretrained(started(warm).model, str(result.weights))
+    assert sorted(p.name for p in result.weights.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    trainer = Trainer(pivots(), started(warm), config, tmp_path / "run")
+    trainer.checkpoints.resume(trainer.learner)
+    torch.testing.assert_close(logprobs_of(loaded), logprobs_of(trainer.learner.model))
+
+
+@pytest.mark.parametrize("start", ["base", "warm start"])
+def test_the_merged_sampler_follows_the_learner(warm: dict[str, Tensor], tmp_path: Path, start: str) -> None:
+    first = Learner(started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
+    shake(first)
+    first.save_weights(tmp_path)
+    learner = Learner(
+        started(warm).model,
+        LoraOptions(rank=4),
+        OptimOptions(lr=1e-2),
+        warm_start=tmp_path if start == "warm start" else None,
+        merged_sampler=True,
+    )
+    kept, sampler = logprobs_of(learner.model), learner.sampler()
+    for _ in range(3):
+        torch.testing.assert_close(logprobs_of(learner.sampler()), logprobs_of(learner.model), atol=1e-5, rtol=0)
+        shake(learner, 1)
+    assert learner.sampler() is sampler and (logprobs_of(sampler) - kept).abs().max() > 1e-2
+    assert not any(p.requires_grad for p in sampler.parameters())
+    shared = {id(p) for p in learner.model.parameters()}
+    assert any(id(p) in shared for p in sampler.parameters()), "what has no adapter is not copied"
+
+
+def test_lora_on_the_last_layers_only(warm: dict[str, Tensor]) -> None:
+    learner = Learner(lamps.policy(layers=3).model, LoraOptions(rank=2, layers=1), OptimOptions())
+    assert {name.split("layers.")[1][0] for name in weights(learner.model)} == {"2"}
+    with pytest.raises(BadInput, match="4 layers of 3"):
+        Learner(lamps.policy(layers=3).model, LoraOptions(layers=4), OptimOptions())
+
+
+def test_warm_up_and_clipping_of_the_gradient(warm: dict[str, Tensor]) -> None:
+    learner = Learner(started(warm).model, None, OptimOptions(lr=1.0, warmup=4, grad_clip=0.5))
+    assert [learner.lr_at(n) for n in (1, 2, 4, 9)] == [0.25, 0.5, 1.0, 1.0]
+    before = weights(learner.model)
+    learner.parameters[0].grad = torch.full_like(learner.parameters[0], float("nan"))
+    assert learner.update(1) is None, "a gradient that is no number is left out"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(learner.model).items())
+
+
+def test_batches_are_shuffled_epochs(tmp_path: Path) -> None:
+    trainer = Trainer(pivots(12, 2), lamps.policy(), QUICK, tmp_path)
+    seen = [pivot.trajectory.id for number in range(1, 6) for pivot in trainer.batch(number)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == sorted(p.trajectory.id for p in trainer.pivots)
+    assert seen[:10] != seen[10:]
+
+
+def test_no_pivots_is_said_clearly(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="profile and filter first"):
+        train([], lamps.policy(), QUICK, tmp_path)
+    with pytest.raises(BadInput, match="all held out"):
+        train(pivots(2, 2), lamps.policy(), QUICK, tmp_path)
+
+
+def test_more_steps_go_on_from_the_last(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    train(pivots(8, 0), started(warm), QUICK, tmp_path / "one")
+    train(pivots(8, 0), started(warm), QUICK.model_copy(update={"steps": 4}), tmp_path / "one")
+    train(pivots(8, 0), started(warm), QUICK.model_copy(update={"steps": 4}), tmp_path / "two")
+    for name in ("metrics.jsonl", "final/adapter_model.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    with pytest.raises(BadInput, match="group was 4, now 8"):
+        train(pivots(8, 0), started(warm), QUICK.model_copy(update={"group": 8}), tmp_path / "one")
+
+
+def test_sft_learns_only_what_the_assistant_said(warm: dict[str, Tensor]) -> None:
+    policy = lamps.policy()
+    (trajectory,) = lamps.trajectories(1, turns=2)
+    (example,), cut = examples_of([trajectory], policy.format)
+    kept = [token for token, flag in zip(example.token_ids, example.is_output, strict=True) if flag]
+    calls = [policy.format.action_ids(Conversation(trajectory.prefix(t)), trajectory.action(t)) for t in range(2)]
+    assert kept == calls[0] + calls[1] and cut == 0
+    assert example.is_output[-1], "what comes after the last action is not computed"
+    (short,), cut = examples_of([trajectory], policy.format, max_length=len(example.token_ids) - 1)
+    assert cut == 1 and short.tokens == len(calls[0]) and short.is_output[-1]
+    assert examples_of([trajectory], policy.format, max_length=2) == ([], 1)
+
+
+def test_sft_packing_changes_no_gradient(tmp_path: Path) -> None:
+    found = []
+    for size in (0, 10_000):
+        policy = lamps.policy()
+        config = SftConfig(lora=None, epochs=1, batch=8, pack_tokens=size or 1)
+        train_sft(lamps.trajectories(8), policy, config, tmp_path / str(size))
+        found.append(next(iter(read_rows(tmp_path / str(size) / "metrics.jsonl"))))
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
+    assert found[0]["grad_norm"] == pytest.approx(found[1]["grad_norm"], rel=1e-4)
