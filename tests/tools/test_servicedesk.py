@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import random
@@ -62,7 +63,8 @@ def test_size_of_the_domain() -> None:
     desk = ServiceDesk()
     assert len(desk.functions) == 14
     assert len(desk.tasks("train")) == 400 and len(desk.tasks("heldout")) == 100
-    assert len({task.id for task in desk.tasks()}) == 500
+    assert len(desk.tasks("long")) == 150
+    assert len({task.id for task in desk.tasks()}) == 650
     kinds = {request.kind for task in desk.tasks() for request in scenario_of(task).requests}
     assert len(kinds) >= 8
     assert len(VARIANTS) == len(set(VARIANTS))
@@ -70,9 +72,8 @@ def test_size_of_the_domain() -> None:
 
 def test_bundled_trajectories_are_what_they_claim() -> None:
     assert Counter(row.task.data["split"] for row in BUNDLED if row.task) == COUNTS
-    assert {row.id for row in bundled_trajectories("heldout")} == {
-        row.id for row in BUNDLED if row.task and row.task.data["split"] == "heldout"
-    }
+    for split in COUNTS:
+        assert bundled_trajectories(split) == [row for row in BUNDLED if row.task and row.task.data["split"] == split]
     assert len({row.id for row in BUNDLED}) == len(BUNDLED)
     assert {row.outcome.reward for row in BUNDLED} == {1.0}
     assert all(4 <= len(row.turns) <= 12 for row in BUNDLED)
@@ -87,20 +88,22 @@ def test_bundled_trajectories_are_what_they_claim() -> None:
 
 def test_bundled_file_is_made_again_byte_for_byte(tmp_path: Path) -> None:
     # In a process of its own with another hash seed: nothing may depend on the order of sets.
-    out = tmp_path / "again.jsonl.gz"
-    command = [sys.executable, "-m", "pivotgym.envs.tools.servicedesk.generate", "--out", str(out)]
+    command = [sys.executable, "-m", "pivotgym.envs.tools.servicedesk.generate", "--out", str(tmp_path)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True)
-    packed = files("pivotgym.envs.tools.servicedesk").joinpath("trajectories.jsonl.gz").read_bytes()
-    assert gzip.decompress(out.read_bytes()) == gzip.decompress(packed)
-    assert len(packed) < 1_000_000
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == ["long.jsonl.gz", "trajectories.jsonl.gz"]
+    for name in made:
+        packed = files("pivotgym.envs.tools.servicedesk").joinpath(name).read_bytes()
+        assert gzip.decompress((tmp_path / name).read_bytes()) == gzip.decompress(packed)
+        assert len(packed) < 500_000
 
 
 def test_another_seed_gives_other_tasks(tmp_path: Path) -> None:
     out = tmp_path / "other.jsonl"
     command = [sys.executable, "-m", "pivotgym.envs.tools.servicedesk.generate", "--out", str(out)]
-    subprocess.run([*command, "--seed", "3", "--count", "50", "--heldout", "25"], check=True, capture_output=True)
+    subprocess.run([*command, "--seed", "3", "--count", "50", "--heldout", "25", "--long", "9"], check=True)
     rows = [Trajectory.model_validate_json(line) for line in out.read_text().splitlines()]
-    assert len(rows) == 75
+    assert len(rows) == 84
     old = {"".join(message.text for message in row.messages) for row in BUNDLED}
     assert not old & {"".join(message.text for message in row.messages) for row in rows}
 
@@ -115,7 +118,8 @@ def test_splits_share_no_person_address_or_id() -> None:
                 kinds["email"].add(customer.email)
                 kinds["street"].add(customer.address.split(" ", 1)[1])
                 kinds["id"] |= {row.id for row in (*customer.orders, *customer.tickets)}
-    assert all(seen["train"][kind] and not seen["train"][kind] & seen["heldout"][kind] for kind in seen["train"])
+    for one, two in itertools.combinations(COUNTS, 2):
+        assert all(seen[one][kind] and not seen[one][kind] & seen[two][kind] for kind in seen[one])
 
 
 # Laws -----------------------------------------------------------------------------------------------------------
@@ -189,6 +193,8 @@ def test_random_calls_score_nothing(env: ToolsEnv) -> None:
             _, reward, terminated, _, _ = env.step(say("No. " + " ".join(tool_texts(env))))
             if terminated:
                 break
+        # A request that only asks for a look can be met by chance; two or three in a row cannot.
+        assert reward == 0.0 or task.data["split"] != "long", task.id
         rewards.append(reward)
     assert sum(rewards) / len(rewards) <= 0.02
 
@@ -392,7 +398,8 @@ def test_unknown_split() -> None:
 # Prompt length ----------------------------------------------------------------------------------------------------
 
 
-def test_prompts_are_short_for_the_embedded_model() -> None:
+@pytest.mark.parametrize(("splits", "most"), [(("train", "heldout"), 500), (("long",), 1000)])
+def test_prompts_are_short_for_the_embedded_model(splits: tuple[str, ...], most: int) -> None:
     from pivotgym.envs.errors import InfrastructureError, MissingExtra
     from pivotgym.harness.chat import ChatFormat
     from pivotgym.harness.policies.base import Conversation
@@ -406,13 +413,14 @@ def test_prompts_are_short_for_the_embedded_model() -> None:
 
     chat = ChatFormat(AutoTokenizer.from_pretrained(folder))
     longest: Counter[str] = Counter()
-    for row in BUNDLED:
+    for row in (row for split in splits for row in bundled_trajectories(split)):
         last = len(row.turns) - 1
         prompt = chat.prompt_ids(Conversation(row.prefix(last), row.tools))
         longest["prompt"] = max(longest["prompt"], len(prompt))
         for message in row.messages:
             size = len(chat.tokenizer.encode(message.text, add_special_tokens=False))
             longest[message.role] = max(longest[message.role], size)
-    assert longest["prompt"] < 500
+    assert longest["prompt"] < most
     assert longest["system"] <= 120
-    assert longest["user"] <= 35 and longest["tool"] <= 35 and longest["assistant"] <= 25
+    if most == 500:
+        assert longest["user"] <= 35 and longest["tool"] <= 35 and longest["assistant"] <= 25
