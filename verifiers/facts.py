@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from pivotgym.envs.trajectory import Message
+from pivotgym.envs.trajectory import JsonObject, Message
 
 SMALL_NUMBER = 12
 """Bare whole numbers up to this are counts or list positions; stating one unasked is no invention."""
@@ -74,7 +74,7 @@ class Fact:
     """One checkable fact in canonical form.
 
     Attributes:
-        kind: ``id``, ``email``, ``address`` (number and street), ``amount`` (money, percentages and bare numbers alike),
+        kind: ``id``, ``email``, ``address`` (number and street), ``amount`` (money, shares and bare numbers alike),
             ``date`` (ISO; the year is ``????`` where the text leaves it out), ``time`` (24 hours), ``phone`` (its last
             ten digits), ``term`` (a known name or status), ``marker`` (a control word, as ``###STOP###``).
         value: the canonical value.
@@ -230,10 +230,13 @@ def stated(text: str, vocabulary: Vocabulary | None = None) -> FactSet:
     return FactSet(item.fact for item in find(text, vocabulary))
 
 
-def vocabulary_of(messages: Sequence[Message]) -> Vocabulary:
-    """Reads the tool calls and results of a conversation."""
+def vocabulary_of(messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> Vocabulary:
+    """Reads the tool calls and results of a conversation, and the values the tools' schemas enumerate."""
     ids: set[str] = set()
     terms: dict[str, frozenset[str]] = {}
+    for key, value in _enumerated(tools):
+        if isinstance(value, str) and _is_term(key, value):
+            terms[" ".join(_plain(value).split())] = frozenset({key})
     for message in messages:
         values = list(_strings(message.text)) if message.role == "tool" else []
         for call in message.tool_calls:
@@ -266,6 +269,14 @@ def known_facts(messages: Sequence[Message], vocabulary: Vocabulary | None = Non
             text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
             facts += facts_of(text, vocabulary)
     return FactSet(facts)
+
+
+def _enumerated(tools: Sequence[JsonObject]) -> Iterator[tuple[str, Any]]:
+    for tool in tools:
+        parameters = tool.get("function", tool).get("parameters") or {}
+        for key, schema in (parameters.get("properties") or {}).items():
+            for value in schema.get("enum") or () if isinstance(schema, dict) else ():
+                yield key, value
 
 
 # Every turn of a conversation looks at the same results again, and they may be megabytes.

@@ -80,8 +80,8 @@ class TalkRule:
 
     - it states every id, e-mail and street address, amount, date, time and phone number that the demonstration states
       and the user has not said before (what the demonstration only echoes is required just where it says nothing new
-      and asks for nothing but a go-ahead), and at least half of the known names and statuses,
-      or none other in place of one it leaves out;
+      and asks for nothing but a go-ahead), and at least half of the known names and statuses (rounded down where
+      there is other news), with no other one in place of one it leaves out;
     - it names no other id, date, address … in place of one that the demonstration echoes;
     - it says no amount, date or time of another id or name than the demonstration does (``the desk on 14 March, the
       lamp on 21 March``), as far as clauses show it;
@@ -160,7 +160,7 @@ def prose_problem(env: AgentEnv, demonstrated: str, sampled: str) -> str | None:
     words (by their first five letters) and keep the limits of :class:`TalkRule`.
     """
     conversation = env.conversation
-    vocabulary = vocabulary_of(conversation)
+    vocabulary = vocabulary_of(conversation, env.tools)
     wanted = FactSet(fact for fact in stated(demonstrated, vocabulary) if fact.kind != "term")
     known = FactSet([*known_facts(conversation, vocabulary), *wanted])
     said = facts_of(sampled, vocabulary)
@@ -187,7 +187,7 @@ def _case(env: AgentEnv, pivot: Pivot) -> _Case:
 
 def _build_case(env: AgentEnv, text: str) -> _Case:
     conversation = env.conversation
-    vocabulary = vocabulary_of(conversation)
+    vocabulary = vocabulary_of(conversation, env.tools)
     speech = analyse(text)
     facts = stated(text, vocabulary)
     user_said = known_facts([message for message in conversation if message.role == "user"], vocabulary)

@@ -156,6 +156,14 @@ def test_what_the_user_said_need_not_be_echoed():
     assert make("effects").verify(echo, say("Shall I cancel it for you?")).reward == 0
 
 
+def test_a_status_may_be_left_out_beside_other_news_but_not_be_another():
+    env = after(*HISTORY, demonstration=say("Order W100 is pending, its total is $60.00."))
+    assert make("effects").verify(env, say("The total of W100 is $60.")).reward == 1
+    # ``cancelled`` stands nowhere in the conversation; a tool's schema enumerates it beside ``pending``.
+    verdict = make("effects").verify(env, say("The total of W100 is $60, status cancelled."))
+    assert (verdict.reward, "instead" in verdict.reason or "says term" in verdict.reason) == (0, True)
+
+
 def test_listing_everything_known_fails():
     everything = "W100 W200 60 88 ada@shop.org 5 lamp desk chair pending delivered. " + TOLD
     verdict = make("effects").verify(after(*HISTORY, demonstration=say(TOLD)), say(everything))
