@@ -61,9 +61,9 @@ def calls_of(trajectory: Trajectory) -> Iterator[tuple[ToolCall, str]]:
 
 
 def content(session: Session) -> str:
-    """tau2's own hashes of both databases."""
-    environment = session.environment
-    return f"{environment.get_db_hash()} {environment.get_user_db_hash()}"
+    """Hashes of both databases: our quick ones, which a test below holds against tau2's own."""
+    kits = ["tools", "user_tools"] if session.environment.user_tools else ["tools"]
+    return " ".join(content_hash(session, kit) for kit in kits)
 
 
 # The package as oracle --------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def content(session: Session) -> str:
 @pytest.mark.parametrize("name", FILES)
 def test_states_and_results_are_those_of_the_package_itself(shared_data: Path, name: str) -> None:
     """The oracle is a plain tau2 environment with a database of its own, run side by side."""
-    for trajectory in recorded(shared_data, name, 4):
+    for trajectory in recorded(shared_data, name, 2):
         task = trajectory.task
         assert task is not None
         ours = get_domain(str(task.data["domain"]))
@@ -88,7 +88,8 @@ def test_states_and_results_are_those_of_the_package_itself(shared_data: Path, n
             wanted = message_type(id="x", name=call.name, arguments=arguments, requestor=requestor)
             assert ours.call(session, call, requestor) == plain.get_response(wanted).content
             session = ours.load(task, ours.save(session))  # through a saved state after each call
-        assert content(session) == f"{plain.get_db_hash()} {plain.get_user_db_hash()}"
+        assert session.environment.get_db_hash() == plain.get_db_hash()
+        assert session.environment.get_user_db_hash() == plain.get_user_db_hash()
 
 
 @pytest.mark.parametrize("name", ["airline", "retail"])
@@ -173,16 +174,15 @@ def test_the_goal_agrees_with_the_recorded_reward(shared_data: Path, name: str) 
 
 def test_the_quick_hash_is_equal_exactly_where_the_packages_is(shared_data: Path) -> None:
     ours = domain("airline")
-    pairs: set[tuple[str, str]] = set()
-    for trajectory in recorded(shared_data, "gpt-4.1_airline", 8):
+    pairs: list[tuple[str, str]] = []
+    for trajectory in recorded(shared_data, "gpt-4.1_airline"):
         assert trajectory.task is not None
         session = ours.open(trajectory.task)
         for call, _ in calls_of(trajectory):
             ours.call(session, call)
-            if call.name not in session.template.read_only:
-                pairs.add((session.environment.get_db_hash(), content_hash(session, "tools")))
-    assert len(pairs) > 5
-    assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == len(pairs)
+            if call.name not in session.template.read_only and len(pairs) < 6:
+                pairs.append((session.environment.get_db_hash(), content_hash(session, "tools")))
+    assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == len(set(pairs)) > 3
 
 
 def test_unjudged_criteria_are_reported() -> None:
@@ -229,9 +229,8 @@ def test_a_saved_state_is_small_and_a_fork_shares_what_nobody_changed(shared_dat
     assert ours.save(session).nbytes < 2_000
     user = next(iter(session.environment.tools.db.users))
     before = ours.save(session)
-    assert "successfully" in ours.call(
-        session, ToolCall(name="send_certificate", arguments={"user_id": user, "amount": 100})
-    ) or "Certificate" in ours.call(session, ToolCall(name="send_certificate", arguments={}))
+    given = ours.call(session, ToolCall(name="send_certificate", arguments={"user_id": user, "amount": 100}))
+    assert not given.startswith("Error"), given
     after = ours.save(session)
     assert 10_000 < after.nbytes < 100_000
     changes = ours.diff(before, after)
@@ -330,18 +329,13 @@ def test_the_definition_in_the_task_wins() -> None:
     task = ours.tasks()[0]
     definition = json.loads(ours.definition(task).model_dump_json())
     reservation = next(iter(ours.open(task).environment.tools.db.reservations))
-    definition["initial_state"] = {
-        "initialization_data": {"agent_data": {"reservations": {}}},
-        "initialization_actions": None,
-    }
-    definition["initial_state"]["initialization_data"]["agent_data"]["reservations"] = {
-        reservation: {**json.loads(ours.open(task).environment.tools.db.reservations[reservation].model_dump_json())}
-    }
-    definition["initial_state"]["initialization_data"]["agent_data"]["reservations"][reservation]["cabin"] = "business"
+    record = json.loads(ours.open(task).environment.tools.db.reservations[reservation].model_dump_json())
+    record["created_at"] = "1999-12-31T00:00:00"
+    definition["initial_state"] = {"initialization_data": {"agent_data": {"reservations": {reservation: record}}}}
     changed = Task(env=task.env, id=task.id, data={**task.data, "definition": definition})
     session = ours.open(changed)
     shown = ours.call(session, ToolCall(name="get_reservation_details", arguments={"reservation_id": reservation}))
-    assert json.loads(shown)["cabin"] == "business"
+    assert json.loads(shown)["created_at"] == "1999-12-31T00:00:00"
     assert ours.save(session).nbytes < 500_000, "records that equal the pristine ones are shared"
     again = ours.load(changed, ours.save(session))
     assert content(again) == content(session) != content(ours.open(task))
@@ -393,7 +387,11 @@ def test_the_opening_is_that_of_the_recording(shared_data: Path, name: str) -> N
     assert task is not None
     ours = get_domain(str(task.data["domain"]))
     opening = ours.opening(task)
-    assert opening.messages[0].text == trajectory.messages[0].text
+    theirs = trajectory.messages[0].text
+    if is_solo(task):  # the package's policy is a little younger than that recording
+        assert opening.messages[0].text.split("<ticket>")[1] == theirs.split("<ticket>")[1]
+    else:
+        assert opening.messages[0].text == theirs
     names = {tool["function"]["name"] for tool in opening.tools}
     called = {
         call.name for message in trajectory.messages if message.role == "assistant" for call in message.tool_calls
