@@ -1,13 +1,13 @@
 """Whole episodes before and after: success, pass@k and pass^k with intervals, the difference paired by task.
 
-All figures come from the rows (one an episode), so that both sides are computed alike. Episodes that a failure of the
-infrastructure ended have no reward and are counted apart.
+Counts come from the rows (one an episode), intervals from the evaluation's own summary where it has them. Episodes that
+a failure of the infrastructure ended have no reward and are counted apart.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import fmean
 
@@ -24,12 +24,11 @@ def episode_figures(found: RunFiles) -> JsonObject | None:
     rewards: dict[str, dict[str, list[float]]] = {}
     sides: JsonObject = {}
     for side, path in found.episodes.items():
-        rows = list(rows_of(path, found))
-        if rows:
-            sides[side], rewards[side] = _side(rows)
+        figures, rewards[side] = _side(rows_of(path, found))
+        if figures["episodes"] or figures["excluded"]:
+            sides[side] = figures
     for side, summary in found.episode_summaries.items():
-        if side not in sides:
-            sides[side] = _summary(summary)
+        sides[side] = {**_summary(summary), **_kept(sides[side], summary)} if side in sides else _summary(summary)
     if not sides:
         return None
     sides = dict(sorted(sides.items(), key=lambda item: (item[0] == "after", item[0] != "before", item[0])))
@@ -43,7 +42,7 @@ def episode_figures(found: RunFiles) -> JsonObject | None:
     return {"sides": sides, "gain": gain}
 
 
-def _side(rows: list[JsonObject]) -> tuple[JsonObject, dict[str, list[float]]]:
+def _side(rows: Iterable[JsonObject]) -> tuple[JsonObject, dict[str, list[float]]]:
     by_task: dict[str, list[float]] = defaultdict(list)
     ended: Counter[str] = Counter()
     turns: list[float] = []
@@ -107,6 +106,21 @@ def _success(rewards: list[float]) -> float:
 def _task(row: JsonObject) -> str:
     task = row.get("task")
     return str(task.get("id")) if isinstance(task, dict) else str(task)
+
+
+def _kept(figures: JsonObject, summary: JsonObject) -> JsonObject:
+    """Figures from the rows, with the intervals that the evaluation itself gave where these have a width."""
+    kept = dict(figures)
+    if _has_width(summary.get("success")):
+        kept["success"] = summary["success"]
+    for name in ("pass_at_k", "pass_hat_k"):
+        given = summary.get(name) or {}
+        kept[name] = {k: given[k] if _has_width(given.get(k)) else row for k, row in figures[name].items()}
+    return kept
+
+
+def _has_width(estimate: object) -> bool:
+    return isinstance(estimate, dict) and estimate.get("low") != estimate.get("high")
 
 
 def _summary(summary: JsonObject) -> JsonObject:

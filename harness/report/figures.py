@@ -54,6 +54,7 @@ STAGE_NAMES = {
     "profile": "Profiling",
     "train": "Training on pivots",
     "evaluate pivots": "Evaluation on held-out pivots",
+    "evaluate episodes": "Whole episodes",
 }
 
 

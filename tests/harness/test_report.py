@@ -9,22 +9,20 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import lamps
 import pytest
 from rich.console import Console
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import append_row, read_jsonl, read_rows, write_rows
+from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
 from pivotgym.harness.learner import OptimOptions
 from pivotgym.harness.pivots import FilterConfig, filter_file, load_pivots
-from pivotgym.harness.policies.base import Sampling
 from pivotgym.harness.profiling import ProfileConfig, profile
 from pivotgym.harness.report import build_report, print_run_summary, report_figures
 from pivotgym.harness.report.text import clean, percent, seconds
 from pivotgym.harness.restoring import restore_trajectories
-from pivotgym.harness.rollouts import run_episodes
-from pivotgym.harness.runs import CostMeter, total_costs, write_json
+from pivotgym.harness.runs import total_costs, write_json
 from pivotgym.harness.sft import SftConfig, train_sft
 from pivotgym.harness.train import TrainConfig, train
 
@@ -115,18 +113,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _episodes(policy: Any, out: Path) -> None:
-    with CostMeter(out, "episodes", 0, policy) as meter:
-        results = run_episodes(
-            lambda: gym.make("pivotgym/Tools-v0", disable_env_checker=True, domain=lamps.DOMAIN),
-            lamps.Lamps().tasks(),
-            policy,
-            trials=3,
-            max_turns=1,
-            sampling=Sampling(max_tokens=8),
-        )
-        meter.cost.rollout_turns += sum(result.turns for result in results)
-    for result in results:
-        append_row(out / "episodes.jsonl", result.row())
+    config = EpisodeConfig(trials=3, max_turns=1, max_tokens=8, env_options={"domain": lamps.DOMAIN}, seed=5)
+    evaluate_episodes("pivotgym/Tools-v0", policy, lamps.Lamps().tasks(), config, out)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +179,7 @@ def test_costs_add_up(run: Path, page: Page) -> None:
     assert page.row("Total")[4] == f"{sampled:,}"
     assert page.row("Profiling")[1] == f"{total_costs(run / 'profile')['profile'].rollout_turns:,}"
     assert page.row("Supervised warm start")[5] == f"{total_costs(run / 'warm_start')['sft'].trained_tokens:,}"
-    assert page.row("Episodes (before)") and page.row("Episodes (after)")
+    assert page.row("Whole episodes (before)") and page.row("Whole episodes (after)")
     shipped = next(cells for cells in page.cells if cells and cells[0].startswith("Before the run"))
     assert shipped[5] == "4,321" and shipped[-1] == "75.0 s"
     own = sum(cost.trained_tokens for path in run.rglob("timings.jsonl") for cost in total_costs(path.parent).values())
@@ -204,6 +192,8 @@ def test_episode_success_has_honest_intervals(run: Path, page: Page) -> None:
         rows = list(read_rows(run / "evaluate" / side / "episodes.jsonl"))
         success = found["success"]
         assert success["mean"] == pytest.approx(sum(row["reward"] >= 1 for row in rows) / len(rows))
+        own = json.loads((run / "evaluate" / side / "summary.json").read_text())["success"]
+        assert success == own or own["low"] == own["high"]
         assert success["low"] <= success["mean"] <= success["high"]
         assert success["high"] > success["low"], "no success in 24 episodes does not prove a rate of exactly 0"
         assert list(found["pass_at_k"]) == ["1", "2", "3"]
