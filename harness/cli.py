@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tomllib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 the command failed or found a failure, 2 unusable input or options."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     console = Console(stderr=True)
+    _quiet_libraries()
     try:
         command: Command = tyro.cli(
             _UNION,
@@ -59,6 +61,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The reader of our output has gone (`| head`): nothing left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _quiet_libraries() -> None:
+    # Our own progress says how far things are; bars and notices of libraries in between only break it up.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def with_config(arguments: Sequence[str]) -> list[str]:
