@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from needs import missing
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-
-
-def missing(reason: str) -> None:
-    """Skip for a part this machine lacks; on CI that is a failure, because there every part can be had."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(f"a part is missing on CI: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

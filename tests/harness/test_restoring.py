@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -8,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import require
+from rich.console import Console
+
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import load_trajectories, save_trajectories
 from pivotgym.envs.tools.domain import get_domain
@@ -15,7 +17,6 @@ from pivotgym.envs.tools.env import ToolsEnv
 from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
 from pivotgym.harness.bench import bench_tools, print_rows, workload
 from pivotgym.harness.restoring import RestoreSummary, print_summary, restore_file, restore_trajectories
-from rich.console import Console
 
 pytestmark = pytest.mark.usefixtures("tau2_package")
 Row = dict[str, Any]
@@ -31,9 +32,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def tau2_package() -> None:
-    if importlib.util.find_spec("tau2") is None:
-        reason = "the tau2 package is not installed: pip install 'pivotgym[tau2]'"
-        pytest.fail(reason) if os.environ.get("CI", "").lower() == "true" else pytest.skip(reason)
+    require("tau2", "tau2")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import missing
+from needs import missing
 
 from pivotgym.envs.check import CheckReport, check_env_laws
 from pivotgym.envs.formats import load_trajectories

@@ -38,7 +38,8 @@ def test_gym_make_finds_it(plugin: tuple[Path, dict[str, str]], name: str) -> No
 def test_it_keeps_the_laws_on_its_own_recordings(plugin: tuple[Path, dict[str, str]]) -> None:
     file = record_plugin(*plugin)
     code = (
-        "import sys; from pivotgym.envs.check import check_env_laws; from pivotgym.envs.formats import load_trajectories\n"
+        "import sys; from pivotgym.envs.check import check_env_laws\n"
+        "from pivotgym.envs.formats import load_trajectories\n"
         f"print(check_env_laws({ENV_ID!r}, list(load_trajectories(sys.argv[1])), resets=10).model_dump_json())"
     )
     report = json.loads(run(code, plugin[1], str(file)))

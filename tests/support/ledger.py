@@ -200,6 +200,18 @@ class HintsInInfo(Ledger):
         return observation, {**info, "expected": last}
 
 
+class TellsTheGoal(Ledger):
+    """``info`` of a plain reset holds what the task's check looks for."""
+
+    def tasks(self) -> Sequence[Task]:
+        goal = {"goal": {"paid": "by transfer, in full"}}
+        return [task.model_copy(update={"data": {**task.data, **goal}}) for task in super().tasks()]
+
+    def reset(self, **options: Any) -> tuple[str, JsonObject]:
+        observation, info = super().reset(**options)
+        return observation, {**info, "data": self.task.data}
+
+
 class RewardsFailure(Ledger):
     """A tool server that is down ends the episode with a reward."""
 
@@ -270,6 +282,7 @@ BROKEN: dict[type[Ledger], set[str]] = {
     HandsOutThePivot: {"blindness"},
     HintsInObservation: {"blindness"},
     HintsInInfo: {"blindness"},
+    TellsTheGoal: {"blindness"},
     RewardsFailure: {"honest reward"},
     TellsFailure: {"honest reward"},
     LeavesFilesOpen: {"nothing left"},

@@ -1,7 +1,8 @@
 """A small stateful MCP server for the tests: notes in SQLite, one database a session.
 
-Run as ``python notes_server.py [crash]`` (stdio; ``crash`` adds a tool that ends the process) or
-``python notes_server.py http PORT [shared]`` (streamable HTTP; ``shared`` keeps one database for everybody, which is what a server must not do if forks are to be isolated).
+``python notes_server.py [crash]`` serves over stdio; ``crash`` adds a tool that ends the process.
+``python notes_server.py http PORT [shared]`` serves streamable HTTP; ``shared`` keeps one database for everybody, which
+is what a server must not do if forks are to be isolated.
 """
 
 from __future__ import annotations

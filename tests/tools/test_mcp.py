@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from needs import require
 
 from pivotgym.envs.check import check_env_laws
 from pivotgym.envs.core import AgentEnv
@@ -25,7 +26,7 @@ from pivotgym.envs.tools.mcp import McpDomain
 from pivotgym.envs.tools.mcp_client import read_servers
 from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
 
-pytest.importorskip("mcp")
+require("mcp", "mcp")
 SERVER = Path(__file__).resolve().parents[1] / "support" / "notes_server.py"
 STDIO = {"mcpServers": {"notes": {"command": sys.executable, "args": [str(SERVER)]}}}
 GOAL = [

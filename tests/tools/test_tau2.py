@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import require
 
 from pivotgym.envs.check import check_env_laws
 from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
@@ -39,9 +40,7 @@ pytestmark = pytest.mark.usefixtures("tau2_package")
 
 @pytest.fixture(scope="module")
 def tau2_package() -> None:
-    if importlib.util.find_spec("tau2") is None:
-        reason = "the tau2 package is not installed: pip install 'pivotgym[tau2]'"
-        pytest.fail(reason) if os.environ.get("CI", "").lower() == "true" else pytest.skip(reason)
+    require("tau2", "tau2")
 
 
 def recorded(folder: Path, name: str, count: int | None = None) -> list[Trajectory]:

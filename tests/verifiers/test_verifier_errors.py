@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from heldout import HELD_OUT
 from labelled import from_rows, labelled
+from needs import require
 from shop import after, call, calls, say, user
 
 from pivotgym.verifiers import make
@@ -13,13 +14,13 @@ from pivotgym.verifiers.measure import Labelled, measure, table, wilson
 
 @pytest.fixture(scope="module")
 def actions(shared_data):
-    pytest.importorskip("tau2", reason="the labelled actions run in tau2's domains (extra [tau2])")
+    require("tau2", "tau2")
     return labelled(shared_data)
 
 
 @pytest.fixture(scope="module")
 def held_out(shared_data):
-    pytest.importorskip("tau2", reason="the labelled actions run in tau2's domains (extra [tau2])")
+    require("tau2", "tau2")
     return from_rows(HELD_OUT, shared_data)
 
 
