@@ -308,7 +308,7 @@ def _task_secrets(subject: Subject) -> Iterator[tuple[str, str]]:
             shown = _text(info)
             for path, value in _walk(env.task.data, ""):
                 hidden = next((name for name in secret if name in path.split(".")), None)
-                if hidden and isinstance(value, str) and len(value) >= 8:
+                if hidden and isinstance(value, str) and len(value) >= 8 and value not in env.task.id:
                     yield (hidden, value) if json.dumps(value, ensure_ascii=False)[1:-1] in shown else ("", "")
 
 
