@@ -34,7 +34,7 @@ $(VENV)/.installed: pyproject.toml
 	[ -x $(PY) ] || $$python -m venv $(VENV)
 	$(PY) -m pip install -q --upgrade pip setuptools wheel
 	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -q '$(TORCH)' || $(PY) -m pip install -q torch
-	$(PY) -m pip install -q -e '.[dev,tau2,mcp]' --config-settings editable_mode=strict
+	$(PY) -m pip install -q -e '.[dev,embedded,tau2,mcp]' --config-settings editable_mode=strict
 	@touch $@
 
 lint: sync

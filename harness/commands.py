@@ -15,7 +15,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.harness.learner import LoraOptions, OptimOptions
+from pivotgym.harness.learner import LoraOptions
 from pivotgym.harness.pivots import FilterConfig
 from pivotgym.harness.profiling import ProfileConfig
 
@@ -225,8 +225,9 @@ class Train:
     seed: int = 0
     env_options: str = "{}"
     """keyword arguments of gym.make, as a JSON object"""
+    lr: float | None = None
+    """learning rate"""
     lora: LoraOptions = field(default_factory=LoraOptions)
-    optim: OptimOptions | None = None
 
     def run(self) -> bool:
         """Trains."""
@@ -276,8 +277,8 @@ class Train:
         given["env_options"] = read_options(self.env_options)
         if self.warm_start is not None:
             given["warm_start"] = self.warm_start
-        if self.optim is not None:
-            given["optim"] = self.optim
+        if self.lr is not None:
+            given["optim"] = {**kind.model_fields["optim"].default.model_dump(), "lr": self.lr}
         try:
             given |= json.loads(self.options)
             given |= {name: getattr(self, name) for name in names if getattr(self, name) is not None}

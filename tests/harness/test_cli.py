@@ -90,7 +90,7 @@ def test_check_passes_on_our_environment(desk: Path, tmp_path: Path) -> None:
 
 def test_toml_gives_options_and_the_command_line_wins(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
-    path.write_text("steps = 3\nresume = false\n[lora]\nrank = 4\n[optim]\nlr = 1e-3\n")
+    path.write_text("steps = 3\nresume = false\n[lora]\nrank = 4\n")
     got = with_config(["train", "p.jsonl", "--steps", "9", "--config", str(path)])
     assert got[0] == "train"
     assert "--no-resume" in got

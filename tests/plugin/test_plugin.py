@@ -19,8 +19,11 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     return folder, install_plugin(folder)
 
 
-def run(code: str, variables: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", code, *arguments]
+FATAL = ["-W", "error::RuntimeWarning"]
+
+
+def run(code: str, variables: dict[str, str], *arguments: str, warnings: list[str] = FATAL) -> str:
+    command = [sys.executable, *warnings, "-c", code, *arguments]
     return subprocess.run(command, env=variables, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
@@ -45,6 +48,16 @@ def test_it_keeps_the_laws_on_its_own_recordings(plugin: tuple[Path, dict[str, s
     report = json.loads(run(code, plugin[1], str(file)))
     assert [result for result in report["results"] if not result["passed"]] == []
     assert report["turns"] == 12 and len(report["results"]) == 9
+
+
+def test_the_command_checks_it(plugin: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    out = tmp_path / "laws.json"
+    code = "import sys; from pivotgym.harness.cli import main; sys.exit(main())"
+    options = ["--laws", "fidelity", "isolation", "blindness", "--json", str(out)]
+    told = run(code, plugin[1], "check", ENV_ID, *options, warnings=[])
+    assert "holds" in told and "BROKEN" not in told
+    report = json.loads(out.read_text())
+    assert [(row["law"], row["passed"]) for row in report["results"]] == [(law, True) for law in options[1:4]]
 
 
 def test_a_plugin_that_breaks_is_named_and_harms_nobody(tmp_path: Path) -> None:
