@@ -180,7 +180,10 @@ def _episodes(policy: Any, config: DemoConfig, out: Path, progress: Progress) ->
     from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
 
     tasks = ServiceDesk().tasks("heldout")[: config.episodes]
-    settings = EpisodeConfig(seed=config.seed, max_turns=12, max_tokens=config.max_tokens, chunk=12, batch=12)
+    # Greedy: an episode is a chain of turns, and at temperature 1 a small model breaks one of them nearly always.
+    settings = EpisodeConfig(
+        seed=config.seed, max_turns=10, max_tokens=config.max_tokens, temperature=0.0, chunk=24, batch=24
+    )
     evaluate_episodes("pivotgym/Tools-v0", policy, tasks, settings, out, progress)
 
 

@@ -34,6 +34,8 @@ class Effects(Verifier):
       demonstrated arguments. No sampled call fails unless a demonstrated one does.
     - **Free text.** Arguments that hold prose (a summary, a note) need not be spelled alike: see
       :func:`pivotgym.verifiers.talk.prose_problem`.
+    - **Unseen change.** Where the state cannot be saved (an MCP server), nobody sees what an action changed: then only
+      the demonstrated calls are right.
     - **Economy.** At most ``max_extra_calls`` calls more than the demonstration.
     - **Talk.** Where the demonstration talks to the user, :class:`pivotgym.verifiers.talk.TalkRule` judges texts, and
       an action with calls is wrong, reading ones included: the user would be kept waiting for what is already known.
@@ -66,7 +68,10 @@ class Effects(Verifier):
         prose = _align_prose(env, demonstration, action)
         if isinstance(prose, str):
             return self._wrong(prose)
-        return self._compare(env, demonstration, action, demonstrated_effect(env, pivot), env.effect(action), prose)
+        wanted, given = demonstrated_effect(env, pivot), env.effect(action)
+        if not (wanted.known and given.known):
+            return self._unseen(env, demonstration, action)
+        return self._compare(env, demonstration, action, wanted, given, prose)
 
     def talks(self, env: AgentEnv, action: Message) -> bool:
         """Whether an action speaks to the user instead of acting. Default: it has no tool calls."""
@@ -134,6 +139,12 @@ class Effects(Verifier):
         return Verdict(
             reward=1.0, rule=self.name, reason=f"{what}, and shows what the demonstration shows", evidence=evidence
         )
+
+    def _unseen(self, env: AgentEnv, demonstration: Message, action: Message) -> Verdict:
+        wanted = sorted(canonical_call(env.tools, call) for call in demonstration.tool_calls)
+        if sorted(canonical_call(env.tools, call) for call in action.tool_calls) != wanted:
+            return self._wrong("not the demonstrated calls, and this state cannot be compared")
+        return Verdict(reward=1.0, rule=self.name, reason="the demonstrated calls, where the state cannot be compared")
 
     def _wrong(self, reason: str, evidence: JsonObject | None = None) -> Verdict:
         return Verdict(reward=0.0, rule=self.name, reason=reason, evidence=evidence or {})

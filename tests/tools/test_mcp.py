@@ -25,6 +25,7 @@ from pivotgym.envs.tools.domain import get_domain, register_domain
 from pivotgym.envs.tools.mcp import McpDomain
 from pivotgym.envs.tools.mcp_client import read_servers
 from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
+from pivotgym.verifiers import make as make_verifier
 
 require("mcp", "mcp")
 SERVER = Path(__file__).resolve().parents[1] / "support" / "notes_server.py"
@@ -163,6 +164,22 @@ def test_forks_are_independent_by_replay(domain: str) -> None:
     assert effect.observation[0].text == "note 2 deleted" and not effect.known and effect.changes == []
     for one in (fork, sibling, env):
         one.close()
+
+
+def test_a_change_nobody_can_see_earns_nothing(domain: str) -> None:
+    # Two notes added with other texts answer alike; the server's state cannot be compared, so only equal calls count.
+    trajectory = recorded(domain)
+    turn = next(t for t in range(len(ACTIONS)) if any(c.name == "add_note" for c in trajectory.action(t).tool_calls))
+    env = make(domain)
+    env.reset(options={"trajectory": trajectory, "turn": turn})
+    arguments = trajectory.action(turn).tool_calls[0].arguments
+    assert isinstance(arguments, dict)
+    other = call("add_note", **{**arguments, "text": "something else"})
+    assert env.effect(other).observation[0].text == env.effect(trajectory.action(turn)).observation[0].text
+    verifier = make_verifier("effects")
+    assert verifier.verify(env, other).reward == 0.0
+    assert verifier.verify(env, call("add_note", **arguments)).reward == 1.0
+    env.close()
 
 
 def test_the_laws(domain: str) -> None:
