@@ -5,7 +5,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-# A machine without an NVIDIA GPU needs no CUDA build; with one, the newest torch is taken.
+# With an NVIDIA GPU the newest torch is taken; without one a version that is known to work on CPUs.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo 'torch==2.13.0')
 # Root or passwordless sudo may install Debian packages; otherwise what is missing is named and the rest goes on.
 SUDO := $(shell [ "$$(id -u)" = 0 ] && echo env || (sudo -n true 2>/dev/null && echo sudo -n env || true))
@@ -21,17 +21,23 @@ sync: $(VENV)/.installed
 	@# A strict editable install is a tree of links: it is remade here so that new files are always seen.
 	@$(PY) -m pip install -q --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
 
+# A Python that is new enough and can make virtual environments.
+FIND_PYTHON = for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && { echo $$p; break; }; done
+
 $(VENV)/.installed: pyproject.toml
-	@python=$$(for p in python3.13 python3.12 python3.11 python3; do \
-	    command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$p; break; }; done); \
-	if [ -z "$$python" ] || ! $$python -c 'import venv, ensurepip' 2>/dev/null; then \
-	    if [ -n "$(SUDO)" ] && command -v apt-get >/dev/null; then \
-	        $(SUDO) apt-get update -qq; \
-	        $(SUDO) DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-venv python3-dev gcc >/dev/null; \
-	        python=$${python:-python3}; \
-	    else echo "Python >= 3.11 with the venv module is needed: apt-get install python3 python3-venv" >&2; exit 1; fi; fi; \
-	echo "Making $(VENV) with $$($$python --version); this takes a few minutes."; \
-	[ -x $(PY) ] || $$python -m venv $(VENV)
+	@python=$$($(FIND_PYTHON)) || true; \
+	if [ -z "$$python" ] && [ -n "$(SUDO)" ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Python with the venv module (Debian packages)."; \
+	    $(SUDO) apt-get update -qq; \
+	    $(SUDO) DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-venv python3-dev gcc >/dev/null; \
+	    python=$$($(FIND_PYTHON)) || true; fi; \
+	if [ -z "$$python" ]; then \
+	    echo "Python >= 3.11 with the venv module is needed: apt-get install python3 python3-venv" >&2; exit 1; fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	    echo "Making $(VENV) with $$($$python --version); the installation takes a few minutes."; \
+	    rm -rf $(VENV); $$python -m venv $(VENV); fi
 	$(PY) -m pip install -q --upgrade pip setuptools wheel
 	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -q '$(TORCH)' || $(PY) -m pip install -q torch
 	$(PY) -m pip install -q -e '.[dev,embedded,tau2,mcp]' --config-settings editable_mode=strict

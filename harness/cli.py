@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
+from pydantic import ValidationError
 from rich.console import Console
 from tyro.conf import subcommand
 
@@ -49,18 +50,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.exit(0 if command.run() else 1)
     except BadInput as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
-    except PivotGymError as error:
-        console.print(f"[red]{type(error).__name__}:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("stopped; what was finished is kept, the same command goes on", highlight=False)
-        sys.exit(130)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        console.print(f"error: option {where}: {first['msg']}", style="red", highlight=False, markup=False)
+        sys.exit(2)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        console.print(f"error: {error.filename or ''}: {error.strerror or error}", style="red", markup=False)
+        sys.exit(2)
+    except PivotGymError as error:
+        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped; what was finished is kept, the same command goes on", highlight=False)
+        sys.exit(130)
 
 
 def _quiet_libraries() -> None:

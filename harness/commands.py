@@ -1,13 +1,15 @@
 """The commands of ``pivotgym``: each a dataclass of its options with a ``run`` that says whether it succeeded.
 
-Engines are imported inside ``run``: torch takes seconds to import, and ``--help`` should not wait for it.
+Engines are imported inside ``run``; only their option models are needed to parse a command line.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal, Protocol
 
 from rich.console import Console
@@ -136,6 +138,8 @@ class Profile:
     """format of FILE"""
     env_options: str = "{}"
     """keyword arguments of gym.make, as a JSON object"""
+    json: Path | None = None
+    """also write the figures here"""
     config: Annotated[ProfileConfig, arg(name="")] = field(default_factory=ProfileConfig)
 
     def run(self) -> bool:
@@ -152,6 +156,14 @@ class Profile:
             rows = profile(trajectories, load_policy(self.policy), config, self.out, progress)
         judged: int = sum(row["status"] == "ok" for row in rows)
         OUT.print(f"{judged} of {len(rows)} candidates judged, rows in {self.out}", highlight=False)
+        failed = Counter((row["status"], str(row["error"])[:200]) for row in rows if row["status"] != "ok")
+        for (status, error), count in failed.most_common(5):
+            OUT.print(f"{count} {status}: {error}", highlight=False, markup=False, soft_wrap=True)
+        by_status = dict(Counter(row["status"] for row in rows))
+        means = [row["mean"] for row in rows if row["mean"] is not None]
+        mixed = sum((row["var"] or 0) > 0 for row in rows)
+        figures = {"candidates": len(rows), "by_status": by_status, "mixed": mixed}
+        write_figures(self.json, {**figures, "mean_reward": fmean(means) if means else None})
         return judged > 0
 
 
@@ -183,6 +195,9 @@ class Filter:
             table.add_row(name.replace("_", " "), str(count))
         OUT.print(table)
         return bool(report.kept)
+
+
+_ONE_BY_ONE = ("steps", "batch", "group", "epochs", "beta", "max_tokens", "eval_every", "eval_rollouts", "save_every")
 
 
 @dataclass
@@ -227,6 +242,8 @@ class Train:
     """keyword arguments of gym.make, as a JSON object"""
     lr: float | None = None
     """learning rate"""
+    json: Path | None = None
+    """also write the figures here"""
     lora: LoraOptions = field(default_factory=LoraOptions)
 
     def run(self) -> bool:
@@ -240,9 +257,10 @@ class Train:
         from pivotgym.harness.pivots import load_pivots
         from pivotgym.harness.train import TrainConfig, train
 
-        names = ("steps", "batch", "group", "beta", "max_tokens", "eval_every", "eval_rollouts", "save_every")
-        config = self._config(TrainConfig, names)
+        config = self._config(TrainConfig)
         pivots = load_pivots(self.file)
+        if not any(pivot.split == "train" for pivot in pivots):
+            raise BadInput(f"no pivots to train on ({len(pivots)} rows, none of split 'train')", file=self.file)
         with stages() as progress:
             result = train(pivots, self._policy(), config, self.out, progress)
         OUT.print(f"{result.steps} steps, weights in {result.weights}", highlight=False)
@@ -251,6 +269,8 @@ class Train:
                 OUT.print(f"{name}: {_estimate(row['reward'])}", highlight=False)
         if result.gain is not None:
             OUT.print(f"gain, paired by pivot: {_estimate(result.gain)}", highlight=False)
+        figures = {"steps": result.steps, "before": result.before, "after": result.after, "gain": result.gain}
+        write_figures(self.json, {"method": self.method, **figures})
         return True
 
     def _sft(self) -> bool:
@@ -258,7 +278,7 @@ class Train:
         from pivotgym.harness.console import stages
         from pivotgym.harness.sft import SftConfig, train_sft
 
-        config = self._config(SftConfig, ("batch", "epochs", "save_every"))
+        config = self._config(SftConfig)
         trajectories = list(load_trajectories(self.file))
         with stages() as progress:
             result = train_sft(trajectories, self._policy(), config, self.out, progress)
@@ -267,9 +287,16 @@ class Train:
             f"{result.last_loss:.3f}, weights in {result.weights}",
             highlight=False,
         )
+        figures = {
+            "updates": result.steps,
+            "trained_tokens": result.trained_tokens,
+            "conversations": result.conversations,
+        }
+        losses = {"first_loss": result.first_loss, "last_loss": result.last_loss}
+        write_figures(self.json, {"method": self.method, **figures, **losses})
         return True
 
-    def _config(self, kind: Any, names: tuple[str, ...]) -> Any:
+    def _config(self, kind: Any) -> Any:
         """The method's settings: its defaults, then ``--options``, then the options given one by one."""
         from pydantic import ValidationError
 
@@ -279,9 +306,12 @@ class Train:
             given["warm_start"] = self.warm_start
         if self.lr is not None:
             given["optim"] = {**kind.model_fields["optim"].default.model_dump(), "lr": self.lr}
+        alone = {name: getattr(self, name) for name in _ONE_BY_ONE if getattr(self, name) is not None}
+        foreign = sorted(set(alone) - set(kind.model_fields))
+        if foreign:
+            raise BadInput(f"--method {self.method} has no such option", field=f"--{foreign[0].replace('_', '-')}")
         try:
-            given |= json.loads(self.options)
-            given |= {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            given |= json.loads(self.options) | alone
             return kind.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]

@@ -86,7 +86,8 @@ def _obey(console: Console, env: AgentEnv, trajectory: Trajectory, turn: int, li
         for tool in env.tools:
             function = tool.get("function", tool)
             names = ", ".join(function.get("parameters", {}).get("properties", {}))
-            console.print(escape(f"{function['name']}({names})  {function.get('description', '').splitlines()[:1]}"))
+            summary = (function.get("description") or "").partition("\n")[0]
+            console.print(escape(f"{function['name']}({names})  {summary}"))
     elif line == ":show":
         _show(console, env.messages)
     elif line.startswith(":try "):

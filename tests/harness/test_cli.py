@@ -108,3 +108,27 @@ def test_broken_toml_names_file_and_line(tmp_path: Path) -> None:
 def test_train_refuses_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")
     assert run("train", "p.jsonl", "--policy", "embedded", "--out", str(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("profile", "F", "--policy", "embedded", "--rollouts", "0"), "rollouts"),
+        (("filter", "F", "--max-mean", "7"), "max_mean"),
+        (("demo", "--steps", "0"), "steps"),
+        (("restore", "/nowhere/none.json"), "none.json"),
+        (("convert", "F", "--to", "parchment", "--out", "o.jsonl"), "parchment"),
+        (("train", "F", "--policy", "embedded", "--method", "sft", "--beta", "0.1"), "--beta"),
+        (("train", "F", "--policy", "embedded", "--epochs", "3"), "--epochs"),
+        (("train", "F", "--policy", "embedded", "--options", '{"clip": 3}'), "clip"),
+        (("check", "pivotgym/None-v0"), "Environment `None`"),
+    ],
+)
+def test_unusable_options_are_one_line_and_status_2(
+    arguments: tuple[str, ...], told: str, desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(desk) if word == "F" else word for word in arguments]
+    assert run(*given, *(["--out", str(tmp_path / "out")] if given[0] in ("train", "demo") else [])) == 2
+    error = capsys.readouterr().err
+    assert told in error.replace("\n", "")
+    assert "Traceback" not in error

@@ -11,8 +11,8 @@ import pytest
 def missing(reason: str) -> None:
     """Skips, with the reason in the summary; on CI that is a failure, because there every part can be had."""
     if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(f"a part is missing on CI: {reason}")
-    pytest.skip(reason)
+        pytest.fail(f"a part is missing on CI: {reason}", pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def require(package: str, extra: str) -> None:
