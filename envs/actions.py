@@ -10,6 +10,8 @@ from pivotgym.envs.trajectory import Message, ToolCall
 
 _TAG = re.compile(r"</?think>|</?tool_call>")
 _DECODER_ERRORS = (ValueError, RecursionError)
+MAX_DEPTH = 64
+"""Arguments nested deeper than this are malformed: no tool takes them, and many JSON readers break on them."""
 
 
 class _Malformed(Exception):
@@ -108,7 +110,23 @@ def _to_call(value: Any) -> ToolCall:
     arguments = value.get("arguments", {})
     if not isinstance(arguments, dict):
         raise _Malformed(f"arguments of {name} must be a JSON object, not {_json_type(arguments)}")
+    if too_deep(arguments):
+        raise _Malformed(f"arguments of {name} are nested deeper than {MAX_DEPTH} levels")
     return ToolCall(name=name, arguments=arguments)
+
+
+def too_deep(value: Any, limit: int = MAX_DEPTH) -> bool:
+    """Whether objects and lists nest more than ``limit`` levels deep, found level by level, without recursion."""
+    level = [value]
+    for _ in range(limit):
+        inner: list[Any] = []
+        for part in level:
+            if isinstance(part, dict | list):
+                inner.extend(part.values() if isinstance(part, dict) else part)
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(part, dict | list) for part in level)
 
 
 def _json_type(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pivotgym.envs.actions import MAX_DEPTH, too_deep
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.trajectory import Message
 from pivotgym.verifiers.base import Verdict, Verifier
@@ -35,4 +36,6 @@ def verify_completion(verifier: Verifier, env: AgentEnv, message: Message, malfo
     """
     if malformed is not None:
         return Verdict(reward=0.0, rule="malformed", reason=malformed)
+    if any(too_deep(call.arguments) for call in message.tool_calls):
+        return Verdict(reward=0.0, rule="malformed", reason=f"arguments nested deeper than {MAX_DEPTH} levels")
     return verifier.verify(env, message)

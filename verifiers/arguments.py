@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 
+from pivotgym.envs.actions import MAX_DEPTH, too_deep
 from pivotgym.envs.trajectory import JsonObject, ToolCall, canonical_json
 
 _PROSE_WORDS = 6
@@ -26,6 +27,8 @@ def tool_schema(tools: Sequence[JsonObject], name: str) -> JsonObject | None:
 
 def schema_problem(tools: Sequence[JsonObject], call: ToolCall) -> str | None:
     """Why a call does not fit the tools on offer, or None. Without any tools on offer there is nothing to check."""
+    if too_deep(call.arguments):
+        return f"arguments of {call.name} are nested deeper than {MAX_DEPTH} levels"
     if not tools:
         return None
     schema = tool_schema(tools, call.name)
@@ -35,7 +38,7 @@ def schema_problem(tools: Sequence[JsonObject], call: ToolCall) -> str | None:
         return f"arguments of {call.name} are no JSON object"
     try:
         error = next(iter(jsonschema.Draft202012Validator(schema).iter_errors(call.arguments)), None)
-    except (jsonschema.SchemaError, RecursionError, TypeError):  # a broken schema is not the policy's failure
+    except (jsonschema.SchemaError, RecursionError, TypeError, ArithmeticError):  # a broken schema is not the policy's failure
         return None
     if error is None:
         return None
@@ -88,7 +91,7 @@ def _canonical(schema: JsonObject, value: Any, root: JsonObject) -> Any:
     schema = _resolve(schema, value, root)
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, float):
         return int(value) if math.isfinite(value) and value == int(value) else value
     if isinstance(value, list):
         items = schema.get("items")

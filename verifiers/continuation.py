@@ -8,6 +8,7 @@ from pivotgym.envs.core import AgentEnv, Pivot
 from pivotgym.envs.trajectory import JsonObject, Message
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
 from pivotgym.verifiers.coverage import is_error
+from pivotgym.verifiers.talk import TalkRule
 
 
 class Continuation(Verifier):
@@ -17,9 +18,10 @@ class Continuation(Verifier):
     that did not fail in the recording. An action of another kind than demonstrated (a text for a call, a call for a
     text) is wrong, since the recorded user would answer something nobody said.
 
-    What it judges is harm and progress in the *state*: at a turn that only reads, or talks, any action of the same kind
-    that changes nothing passes. Combine it there: ``any_of(effects,continuation)`` forgives other ways to the goal,
-    ``all_of`` adds a check. A demonstration that does not reach the goal itself can vouch for nothing: reward 0.
+    What it judges of calls is harm and progress in the *state*: at a turn that only reads, any call that changes
+    nothing passes. Combine it there: ``any_of(effects,continuation)`` forgives other ways to the goal, ``all_of`` adds
+    a check. A text changes no state and the recorded user answers it whatever it says, so texts are judged by
+    :class:`pivotgym.verifiers.talk.TalkRule` first; its reward, where the goal is still reached, is the reward. A demonstration that does not reach the goal itself can vouch for nothing: reward 0.
 
     Cost: one fork and every later turn of the recording an action, and once more a pivot for the demonstration.
     """
@@ -27,12 +29,18 @@ class Continuation(Verifier):
     name = "continuation"
     cost = 100.0
 
+    def __init__(self, talk: TalkRule | None = None) -> None:
+        self.talk = talk or TalkRule()
+
     def verify(self, env: AgentEnv, action: Message) -> Verdict:
-        """1 where the goal is still reached, else 0, by rule ``continuation``."""
+        """1 (for texts what they earn) where the goal is still reached, else 0, by rule ``continuation``."""
         pivot = pivot_of(env)
         demonstration = pivot.demonstration
         if bool(action.tool_calls) != bool(demonstration.tool_calls):
             return self._verdict(0.0, "another kind of action than demonstrated")
+        said = None if action.tool_calls else self.talk.judge(env, action)
+        if said is not None and said.reward <= 0.0:
+            return said
         baseline = pivot.cache.get("continuation")
         if baseline is None:
             baseline = pivot.cache["continuation"] = self._run(env, pivot, demonstration, pivot.answer)
@@ -41,7 +49,8 @@ class Continuation(Verifier):
             return self._verdict(0.0, reason, {"goal": baseline.model_dump()})
         verdict = self._run(env, pivot, action, _said_by_user(pivot.answer))
         reason = "the goal is still reached" if verdict.reward >= 1.0 else verdict.reason
-        return self._verdict(float(verdict.reward >= 1.0), reason, verdict.evidence)
+        earned = said.reward if said is not None else 1.0
+        return self._verdict(earned * (verdict.reward >= 1.0), reason, verdict.evidence)
 
     def _run(self, env: AgentEnv, pivot: Pivot, action: Message, recorded: Sequence[Message]) -> Verdict:
         fork = env.fork()

@@ -11,16 +11,22 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from pivotgym.envs.trajectory import JsonObject, Message
+from pivotgym.verifiers.memo import Memo
 
 SMALL_NUMBER = 12
 """Bare whole numbers up to this are counts or list positions; stating one unasked is no invention."""
 
 MAX_TERM_WORDS = 4
 """Longer strings in tool results are prose, not names."""
+
+MAX_SCANNED = 200_000
+"""Of a longer tool result the first and the last half of so many characters are searched for facts …"""
+
+MAX_LEAVES = 20_000
+"""… and, where it is JSON, its first so many leaves."""
 
 _MONTHS = {
     name: index + 1
@@ -279,15 +285,54 @@ def _enumerated(tools: Sequence[JsonObject]) -> Iterator[tuple[str, Any]]:
                 yield key, value
 
 
+def _read_facts(text: str) -> tuple[Fact, ...]:
+    if len(text) <= MAX_SCANNED:
+        return tuple(facts_of(text))
+    half = MAX_SCANNED // 2
+    facts = {*facts_of(text[:half]), *facts_of(text[-half:])}
+    for _, value in _first_leaves(parse_json(text)):
+        facts.update(_leaf_facts(value))
+    return tuple(facts)
+
+
+def _leaf_facts(value: Any) -> list[Fact]:
+    """The fact a leaf of a very long result is as a whole; it is not searched."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return []
+    leaf = value if isinstance(value, str) else repr(value)
+    if len(leaf) > 64:
+        return []
+    if date := _ISO_DATE.fullmatch(leaf):
+        return _date(*date.groups())
+    if _NUMBER.fullmatch(leaf):
+        return _amount(leaf)
+    if _EMAIL.fullmatch(leaf):
+        return [Fact("email", leaf.casefold())]
+    return _identifier(leaf, Vocabulary()) if _TOKEN.fullmatch(leaf) else []
+
+
+def _read_strings(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in _first_leaves(parse_json(text)) if isinstance(value, str))
+
+
+def _first_leaves(value: Any, limit: int = MAX_LEAVES) -> list[tuple[str, Any]]:
+    """The first ``limit`` leaves of a JSON value as (nearest key, value), in order."""
+    found: list[tuple[str, Any]] = []
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting and len(found) < limit:
+        key, item = waiting.pop()
+        if isinstance(item, dict) and item:
+            waiting.extend((str(name), part) for name, part in reversed(item.items()))
+        elif isinstance(item, list) and item:
+            waiting.extend((key, part) for part in reversed(item))
+        else:
+            found.append((key, item))
+    return found
+
+
 # Every turn of a conversation looks at the same results again, and they may be megabytes.
-@lru_cache(maxsize=1024)
-def _plain_facts(text: str) -> tuple[Fact, ...]:
-    return tuple(facts_of(text))
-
-
-@lru_cache(maxsize=1024)
-def _strings(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple((key, value) for key, value in leaves(parse_json(text)) if isinstance(value, str))
+_plain_facts = Memo(_read_facts)
+_strings = Memo(_read_strings)
 
 
 def parse_json(text: str) -> Any:
