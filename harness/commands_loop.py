@@ -99,8 +99,10 @@ class WarmStart:
 
     out: Path = Path("runs/warm-start")
     """the run's folder; the adapter is in OUT/adapter"""
-    epochs: float = 1.6
-    """passes over the recordings"""
+    epochs: float = 2.4
+    """passes over the expert's recordings"""
+    slip_epochs: float = 0.8
+    """passes over the same with slips"""
     rank: int = 8
     """of the adapter"""
     layers: int = 12
@@ -109,10 +111,17 @@ class WarmStart:
     def run(self) -> bool:
         """Makes the adapter."""
         from pivotgym.harness.console import stages
-        from pivotgym.harness.demo import warm_start
+        from pivotgym.harness.warm_start import make_warm_start
 
         with stages() as progress:
-            adapter = warm_start(self.out, progress, epochs=self.epochs, rank=self.rank, layers=self.layers)
+            adapter = make_warm_start(
+                self.out,
+                progress,
+                epochs=self.epochs,
+                slip_epochs=self.slip_epochs,
+                rank=self.rank,
+                layers=self.layers,
+            )
         OUT.print(f"adapter: {adapter}", highlight=False)
         return True
 

@@ -1,8 +1,8 @@
 """The whole loop on one CPU: restore, profile, filter, evaluate, train, evaluate, report.
 
-Bundled service-desk recordings, the embedded 135 M parameter model, and a shipped warm-start adapter: untrained, that
-model answers no tool-call prompt, so :func:`warm_start` taught it the form on a disjoint set of trajectories. Its cost
-is told apart. Every stage is resumable, so a killed demo goes on where it stopped.
+Bundled service-desk recordings, the embedded 135 M parameter model, and a shipped warm-start adapter made by
+:mod:`pivotgym.harness.warm_start` from a disjoint set of trajectories, a part of them with slips; its cost is told
+apart. Every stage is resumable, so a killed demo goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
-from pivotgym.envs.trajectory import JsonObject, Trajectory
-from pivotgym.harness.runs import Progress, claim, total_costs, write_json
-
-WARM_TRAJECTORIES = 200
-"""The last so many bundled ``train`` trajectories are the warm start's; the demo profiles among the first ones."""
+from pivotgym.envs.trajectory import JsonObject
+from pivotgym.harness.runs import Progress, claim, write_json
+from pivotgym.harness.warm_start import shipped_adapter, splits
 
 
 class DemoConfig(BaseModel):
@@ -49,12 +46,12 @@ class DemoConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
-    trajectories: int = Field(100, ge=2)
-    candidates: int = Field(120, ge=2)
+    trajectories: int = Field(200, ge=2)
+    candidates: int = Field(112, ge=2)
     rollouts: int = Field(8, ge=2)
     max_mean: float = Field(0.8, gt=0, le=1)
     heldout: float = Field(0.4, gt=0, lt=1)
-    steps: int = Field(12, ge=1)
+    steps: int = Field(16, ge=1)
     batch: int = Field(6, ge=1)
     group: int = Field(8, ge=2)
     lr: float = Field(3e-4, gt=0)
@@ -73,19 +70,6 @@ class DemoResult:
     figures: JsonObject
 
 
-def warm_start_adapter() -> Path:
-    """Folder of the shipped LoRA adapter the demo starts from (made by ``pivotgym warm-start``)."""
-    return Path(str(files("pivotgym.harness.policies") / "warm_start"))
-
-
-def splits() -> tuple[list[Trajectory], list[Trajectory]]:
-    """The bundled ``train`` trajectories as (for pivots, for the warm start): no trajectory is in both."""
-    from pivotgym.envs.tools.servicedesk import bundled_trajectories
-
-    bundled = [item for item in bundled_trajectories() if item.task is not None and item.task.data["split"] == "train"]
-    return bundled[:-WARM_TRAJECTORIES], bundled[-WARM_TRAJECTORIES:]
-
-
 def run_demo(config: DemoConfig, out: Path, progress: Progress, console: Console) -> DemoResult:
     """Runs the loop into ``out`` and writes ``out/report.html``; called again it goes on where it stopped.
 
@@ -102,7 +86,7 @@ def run_demo(config: DemoConfig, out: Path, progress: Progress, console: Console
     out.mkdir(parents=True, exist_ok=True)
     claim(out / "demo.settings.json", config.model_dump(mode="json"))
     _write_run(out, config)
-    adapter = warm_start_adapter()
+    adapter = shipped_adapter()
     reference = f"embedded+{adapter}"
     recordings = splits()[0][: config.trajectories]
     save_trajectories(out / "trajectories.jsonl", recordings)
@@ -190,7 +174,7 @@ def _episodes(policy: Any, config: DemoConfig, out: Path, progress: Progress) ->
 def _write_run(out: Path, config: DemoConfig) -> None:
     import torch
 
-    warm = warm_start_adapter() / "made_by.json"
+    warm = shipped_adapter() / "made_by.json"
     write_json(
         out / "run.json",
         {
@@ -207,59 +191,3 @@ def _write_run(out: Path, config: DemoConfig) -> None:
             "warm_start": json.loads(warm.read_text(encoding="utf-8")) if warm.exists() else None,
         },
     )
-
-
-def warm_start(out: Path, progress: Progress, *, epochs: float = 1.0, rank: int = 8, layers: int = 12) -> Path:
-    """Makes the adapter the demo starts from: supervised steps on the recordings the demo does not touch.
-
-    Args:
-        out: folder of the run; the adapter is ``out/adapter`` (float16, with ``made_by.json``: settings and cost).
-        progress: called after each update.
-        epochs: passes over the 200 trajectories.
-        rank: of the adapter.
-        layers: adapted layers, from the top.
-
-    Returns:
-        The adapter's folder.
-    """
-    from pivotgym.harness.learner import LoraOptions, OptimOptions
-    from pivotgym.harness.policies import load_policy
-    from pivotgym.harness.policies.transformers_policy import TransformersPolicy
-    from pivotgym.harness.sft import SftConfig, train_sft
-
-    policy = load_policy("embedded")
-    assert isinstance(policy, TransformersPolicy)
-    config = SftConfig(
-        epochs=epochs,
-        pack_tokens=1000,
-        lora=LoraOptions(rank=rank, alpha=2 * rank, layers=layers),
-        optim=OptimOptions(lr=1.5e-3, warmup=3),
-    )
-    result = train_sft(splits()[1], policy, config, out / "sft", progress)
-    made_by = {
-        "command": f"pivotgym warm-start --epochs {epochs:g} --rank {rank} --layers {layers}",
-        "trajectories": WARM_TRAJECTORIES,
-        "updates": result.steps,
-        "trained_tokens": result.trained_tokens,
-        "first_loss": result.first_loss,
-        "last_loss": result.last_loss,
-        "cost": {name: cost.row() for name, cost in total_costs(out / "sft").items()},
-    }
-    return export_adapter(result.weights, out / "adapter", made_by)
-
-
-def export_adapter(weights: Path, out: Path, made_by: JsonObject) -> Path:
-    """Copies a LoRA adapter in float16 (half the size; far below the noise of 135 M float32 weights it is added to)."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    out.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.to(torch.float16) for name, tensor in load_file(weights / "adapter_model.safetensors").items()
-    }
-    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
-    settings = json.loads((weights / "adapter_config.json").read_text(encoding="utf-8"))
-    settings["base_model_name_or_path"] = "SmolLM2-135M-Instruct"
-    write_json(out / "adapter_config.json", settings)
-    write_json(out / "made_by.json", made_by)
-    return out
