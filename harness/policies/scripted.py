@@ -24,6 +24,11 @@ class ScriptedPolicy:
         self.name = name
         self.usage = Usage()
 
+    @property
+    def fingerprint(self) -> str:
+        """The name."""
+        return self.name
+
     def sample(
         self, conversations: Sequence[Conversation], n: int = 1, sampling: Sampling | None = None
     ) -> list[list[Completion]]:

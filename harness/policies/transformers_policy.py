@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +14,12 @@ from torch import nn
 
 from pivotgym.envs.actions import parse_action
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.trajectory import Message
+from pivotgym.envs.trajectory import Message, canonical_json, digest
 from pivotgym.harness.chat import ChatFormat
 from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
 from pivotgym.harness.policies.embedded import chat_template, embedded_model
 from pivotgym.harness.policies.sampler import Limits, Sample, sample_tokens
+from pivotgym.harness.runs import adapter_digest
 
 
 class PromptTooLong(BadInput):
@@ -61,6 +64,8 @@ class TransformersPolicy:
         template_args: dict[str, Any] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        # Taken before merging: sums of weights differ in the last digit between machines, the parts do not.
+        origin = None if adapter is None else f"{weights_digest(model)}+{adapter_digest(adapter)}"
         self.model = model if adapter is None else merge_adapter(model, adapter)
         self.tokenizer = tokenizer
         self.name = name
@@ -70,6 +75,16 @@ class TransformersPolicy:
         self.end_ids = self.format.end_ids | _generation_ends(self.model)
         config: Any = getattr(self.model, "config", None)
         self.context = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+        self._digest: tuple[tuple[int, int], str] | None = None if origin is None else (_versions(self.model), origin)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what decides the answers: weights as they are now, configuration, adapter, chat template."""
+        now = _versions(self.model)
+        if self._digest is None or self._digest[0] != now:
+            self._digest = now, weights_digest(self.model)
+        text = canonical_json([self.tokenizer.chat_template, self.format.template_args, len(self.tokenizer)])
+        return f"{self._digest[1]}/{digest(text)[:8]}"
 
     def sample(
         self, conversations: Sequence[Conversation], n: int = 1, sampling: Sampling | None = None
@@ -139,6 +154,34 @@ class TransformersPolicy:
             stop_reason="stop" if sample.ended else "length",
             malformed=malformed,
         )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of a model's configuration and weights, in well under a second for a small model.
+
+    Of each parameter: name, shape, type, the exact sum of its bit patterns (integers, so that neither threads nor the
+    device change it), and up to 256 values spread over it.
+    """
+    hashed = hashlib.sha256()
+    config: Any = getattr(model, "config", None)
+    settings = dict(config.to_dict()) if config is not None else {}
+    for unrelated in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):
+        settings.pop(unrelated, None)
+    hashed.update(canonical_json(json.loads(json.dumps(settings, default=str))).encode())
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().reshape(-1)
+        whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32}.get(flat.element_size(), torch.int64)
+        bits = flat.view(whole)
+        some = bits[:: max(1, bits.numel() // 256)].cpu().numpy().tobytes()
+        hashed.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {int(bits.sum(dtype=torch.int64))}".encode())
+        hashed.update(some)
+    return hashed.hexdigest()[:16]
+
+
+def _versions(model: nn.Module) -> tuple[int, int]:
+    """Changes whenever weights are written in place or another adapter is put in."""
+    parameters = list(model.parameters())
+    return len(parameters), sum(parameter._version for parameter in parameters)
 
 
 def merge_adapter(model: nn.Module, adapter: Path) -> nn.Module:

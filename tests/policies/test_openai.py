@@ -80,7 +80,8 @@ def test_the_same_samples_as_in_process(server: str) -> None:
     assert [completion.stop_reason for completion in drawn] == [completion.stop_reason for completion in expected]
     for got, want in zip(drawn, expected, strict=True):
         assert got.logprobs == pytest.approx(want.logprobs, abs=1e-5)
-    assert (remote.usage.calls, remote.usage.prompt_tokens) == (1, local.usage.prompt_tokens)
+    assert (remote.usage.calls, remote.usage.prompt_tokens) == (4, local.usage.prompt_tokens)
+    assert remote.usage.calls == local.usage.calls, "one definition: completions, not requests"
     assert remote.usage.sampled_tokens == local.usage.sampled_tokens and remote.usage.seconds > 0
     (request,) = seen(server)
     assert request["tools"] == TOOLS and request["n"] == 4

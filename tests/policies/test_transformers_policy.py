@@ -57,6 +57,32 @@ def test_completions_are_whole(tokenizer: Any, model: Any) -> None:
     assert policy.usage.seconds > 0
 
 
+def test_the_fingerprint_follows_the_weights(tokenizer: Any, tmp_path: Path) -> None:
+    policy = TransformersPolicy(make_model(), tokenizer, name="one")
+    first = policy.fingerprint
+    assert TransformersPolicy(make_model(), tokenizer, name="two").fingerprint == first, "the name does not count"
+    weight = next(policy.model.parameters())
+    with torch.no_grad():
+        weight[1, 1] += 1e-4
+    assert policy.fingerprint not in (first, ""), "one changed number"
+    with torch.no_grad():
+        weight.copy_(next(make_model().parameters()))
+    assert policy.fingerprint == first
+
+    found = set()
+    for _ in range(2):  # an adapter written anew at the same path
+        wrapped = lora(make_model())
+        with torch.no_grad():
+            for name, parameter in wrapped.named_parameters():
+                if "lora_B" in name:
+                    parameter.mul_(1 + len(found))
+        wrapped.save_pretrained(str(tmp_path))
+        again = [TransformersPolicy(make_model(), tokenizer, adapter=tmp_path).fingerprint for _ in range(2)]
+        assert again[0] == again[1]
+        found.add(again[0])
+    assert len(found | {first}) == 3
+
+
 def test_no_seed_draws_afresh_and_a_seed_repeats(tokenizer: Any, model: Any) -> None:
     policy = TransformersPolicy(model, tokenizer)
     first, second = (policy.sample(CONVERSATIONS[:1], 1)[0][0].token_ids for _ in range(2))
