@@ -33,7 +33,7 @@ class FilterConfig(BaseModel):
         min_mean: drop candidates with a lower one.
         keep_unfaithful: keep candidates whose replay differs from the recording.
         heldout: share of trajectories (or tasks) whose pivots are held out for evaluation.
-        split_by: what the split keeps together.
+        split_by: what the split keeps together; by task, no trial of a task is on both sides.
         seed: of the split.
     """
 
@@ -43,7 +43,7 @@ class FilterConfig(BaseModel):
     min_mean: float = Field(0.0, ge=0, le=1)
     keep_unfaithful: bool = False
     heldout: float = Field(0.2, ge=0, lt=1)
-    split_by: Literal["trajectory", "task"] = "trajectory"
+    split_by: Literal["trajectory", "task"] = "task"
     seed: int = 0
 
 

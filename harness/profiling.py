@@ -21,7 +21,16 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import RowAppender, read_rows, write_jsonl, write_rows
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
 from pivotgym.harness.policies.base import Policy, Sampling
-from pivotgym.harness.runs import CostMeter, Progress, claim, derive_seed, deterministic, exclusive, no_progress
+from pivotgym.harness.runs import (
+    CostMeter,
+    Progress,
+    claim,
+    derive_seed,
+    deterministic,
+    exclusive,
+    no_progress,
+    policy_fingerprint,
+)
 from pivotgym.harness.turns import Candidate, TurnResult, TurnRunner
 from pivotgym.verifiers.base import Verifier
 
@@ -45,7 +54,7 @@ class ProfileConfig(BaseModel):
         limit: at most so many candidates, drawn at random with ``seed``.
         split: only trajectories of one side of :func:`split_ids` with ``heldout`` and ``seed``.
         heldout: share of trajectories (or tasks) held out by ``split``.
-        split_by: what is kept together by the split.
+        split_by: what is kept together by the split; by task, no trial of a task is on both sides.
         strict: states whose replay differs from the recording count as not restorable.
         workers: threads that restore and judge.
         attempts: tries before a failure of the infrastructure is recorded as one.
@@ -65,7 +74,7 @@ class ProfileConfig(BaseModel):
     limit: int | None = Field(None, ge=1)
     split: Literal["all", "train", "heldout"] = "all"
     heldout: float = Field(0.2, ge=0, lt=1)
-    split_by: Literal["trajectory", "task"] = "trajectory"
+    split_by: Literal["trajectory", "task"] = "task"
     strict: bool = False
     workers: int = Field(2, ge=1)
     attempts: int = Field(3, ge=1)
@@ -162,13 +171,14 @@ def profile(
     settings = {
         **config.results_depend_on(),
         "policy": policy.name,
-        "candidates": digest(canonical_json([[_identity(c.trajectory), c.turn] for c in candidates])),
+        "policy_fingerprint": policy_fingerprint(policy),
+        "candidates": digest(canonical_json([[trajectory_digest(c.trajectory), c.turn] for c in candidates])),
     }
     if verifier is not None:
         settings["verifier"] = f"{type(verifier).__name__} {verifier.name}".strip()
     out = Path(out)
     with exclusive(out), deterministic():
-        claim(out.with_suffix(".settings.json"), settings)
+        claim(out.with_suffix(".settings.json"), settings, [out])
         _write_trajectories(candidates, out)
         rows = _finished(out, chunks)
         progress("profile", len(rows), len(candidates), {})
@@ -235,14 +245,14 @@ def trajectories_file(out: Path) -> Path:
     return out.with_suffix(".trajectories.jsonl")
 
 
-def _identity(trajectory: Trajectory) -> str:
+def trajectory_digest(trajectory: Trajectory) -> str:
+    """A digest of all a recording says; where it was read from does not count."""
     return digest(canonical_json(trajectory.model_dump(mode="json", exclude={"source"})))
 
 
 def _write_trajectories(candidates: list[Candidate], out: Path) -> None:
-    file = trajectories_file(out)
-    if not file.exists():  # written whole or not at all, and the settings name its content
-        write_jsonl(file, {c.trajectory.id: c.trajectory for c in candidates}.values())
+    # Each time: a file left there by other results must not be joined with these.
+    write_jsonl(trajectories_file(out), {c.trajectory.id: c.trajectory for c in candidates}.values())
 
 
 def _finished(out: Path, chunks: list[list[Candidate]]) -> list[JsonObject]:

@@ -79,7 +79,8 @@ def test_file_to_file(tmp_path: Path) -> None:
     rows = [row([0, 1], name=t.id, turn=turn) for t in recorded for turn in range(2)]
     write_rows(tmp_path / "profile.jsonl", rows)
     write_jsonl(tmp_path / "profile.trajectories.jsonl", recorded)
-    report = filter_file(tmp_path / "profile.jsonl", tmp_path / "pivots.jsonl", FilterConfig(heldout=0.3))
+    config = FilterConfig(heldout=0.3, split_by="trajectory")
+    report = filter_file(tmp_path / "profile.jsonl", tmp_path / "pivots.jsonl", config)
     assert (report.train, report.heldout) == (14, 6)
     assert (report.train_trajectories, report.heldout_trajectories) == (7, 3)
     pivots = load_pivots(tmp_path / "pivots.jsonl")
@@ -89,9 +90,9 @@ def test_file_to_file(tmp_path: Path) -> None:
     assert pivots[0].profile["rewards"] == [0, 1] and "completions" not in pivots[0].profile
 
 
-def test_by_task_no_task_is_on_both_sides() -> None:
+def test_no_task_is_on_both_sides() -> None:
     recorded = lamps.trajectories(24, turns=1)
-    pivots = make_pivots([row([0, 1], name=t.id) for t in recorded], recorded, FilterConfig(split_by="task"))
+    pivots = make_pivots([row([0, 1], name=t.id) for t in recorded], recorded)
     sides = {
         side: {p.trajectory.task.id for p in pivots if p.trajectory.task and p.split == side}
         for side in ("train", "heldout")

@@ -12,9 +12,10 @@ import torch
 
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, EndpointError, InfrastructureError
+from pivotgym.envs.formats.jsonl import read_jsonl
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
 from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
-from pivotgym.harness.profiling import ProfileConfig, candidates_of, profile, split_ids
+from pivotgym.harness.profiling import ProfileConfig, candidates_of, profile, split_ids, trajectories_file
 from pivotgym.harness.runs import total_costs
 from pivotgym.harness.turns import Candidate, TurnRunner
 from pivotgym.verifiers import Verdict, Verifier, make
@@ -163,6 +164,35 @@ def test_real_sampling_does_not_depend_on_where_it_stopped(tmp_path: Path) -> No
         assert part.read_bytes() == whole.read_bytes(), cut
 
 
+def test_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    recorded, out = lamps.trajectories(2), tmp_path / "p.jsonl"
+    policy = lamps.policy()
+    rows = profile(recorded, policy, CONFIG, out)
+    assert profile(recorded, lamps.policy(), CONFIG, out) == rows
+    with torch.no_grad():
+        policy.model.lm_head.weight[3, 5] += 1e-3
+    with pytest.raises(BadInput, match="policy_fingerprint was"):
+        profile(recorded, policy, CONFIG, out)
+
+
+def test_results_without_settings_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "p.jsonl"
+    profile(recordings("a"), Presser(), CONFIG, out)
+    out.with_suffix(".settings.json").unlink()
+    with pytest.raises(BadInput, match="not their settings"):
+        profile(recordings("b"), Presser(), CONFIG, out)
+
+
+def test_trajectories_of_other_results_are_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "p.jsonl"
+    profile(recordings("a", "b"), Presser(), CONFIG, out)
+    out.unlink()
+    out.with_suffix(".settings.json").unlink()
+    profile(recordings("c"), Presser(), CONFIG, out)
+    (kept,) = read_jsonl(trajectories_file(out))
+    assert kept.messages[0].text == "c"
+
+
 def test_candidates_by_kind_limit_and_split() -> None:
     recorded = lamps.trajectories(20, turns=3)
     recorded[0].messages.append(Message(role="assistant", content="bye"))
@@ -172,12 +202,13 @@ def test_candidates_by_kind_limit_and_split() -> None:
     assert [c.turn for c in candidates_of(recorded, ProfileConfig(turns="messages"))] == [3]
     some = candidates_of(recorded, ProfileConfig(limit=7))
     assert len(some) == 7 and some == candidates_of(recorded, ProfileConfig(limit=7))
+    by_trajectory = ProfileConfig(split_by="trajectory", heldout=0.25)
     sides = [
-        {c.trajectory.id for c in candidates_of(recorded, ProfileConfig(split=side, heldout=0.25))}  # type: ignore[arg-type]
+        {c.trajectory.id for c in candidates_of(recorded, by_trajectory.model_copy(update={"split": side}))}
         for side in ("train", "heldout")
     ]
     assert len(sides[0]) == 15 and len(sides[1]) == 5 and not sides[0] & sides[1]
-    by_task = candidates_of(recorded, ProfileConfig(split="heldout", split_by="task", heldout=0.3))
+    by_task = candidates_of(recorded, ProfileConfig(split="heldout", heldout=0.3))
     tasks = {c.trajectory.task.id for c in by_task if c.trajectory.task}
     rest = {t.task.id for t in recorded if t.task and t.id not in {c.trajectory.id for c in by_task}}
     assert tasks and not tasks & rest
