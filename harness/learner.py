@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.harness.forward import Logprobs, group_logprobs, padded_logprobs, supports_shared_prompt
-from pivotgym.harness.runs import whole_folder, write_json
+from pivotgym.harness.policies.transformers_policy import merge_adapter
+from pivotgym.harness.runs import adapter_digest, whole_folder, write_json
 
 LEARNER, REFERENCE = "default", "reference"
 
@@ -64,7 +65,8 @@ class OptimOptions(BaseModel):
 class Learner:
     """A model being trained.
 
-    Without LoRA all weights train and the reference is a frozen copy. With LoRA the reference costs nothing: it is
+    Without LoRA all weights train (those of a warm-start adapter added in first) and the reference is a frozen copy of
+    what they started from. With LoRA the reference costs nothing: it is
     the base model (adapter off), or, after a warm start, a second frozen copy of the warm-start adapter. So the
     learner's own adapter always applies to the original base model, whatever it started from.
 
@@ -72,7 +74,9 @@ class Learner:
         model: a causal language model; with LoRA it is changed in place (adapters are put into it).
         lora: None trains all weights.
         optim: the optimiser.
-        warm_start: folder of a LoRA adapter to start from (its rank and targets replace those of ``lora``).
+        warm_start: folder of a LoRA adapter to start from (its rank and targets replace those of ``lora``); without
+            ``lora`` it is merged into the weights.
+        temperature: the policy is the model's distribution at this temperature: :meth:`logprobs` divides by it.
         seed: of the adapter's initial weights.
         reference: whether a reference policy will be asked for.
         merged_sampler: with LoRA, keep a second copy of the adapted matrices with the adapter added in. Sampling is
@@ -89,20 +93,26 @@ class Learner:
         seed: int = 0,
         reference: bool = False,
         merged_sampler: bool = False,
+        temperature: float = 1.0,
     ) -> None:
-        self.optim = optim
-        self.lora = lora is not None or warm_start is not None
-        self.warm = warm_start is not None
+        self.optim, self.temperature = optim, temperature
+        self.lora = lora is not None
+        self.warm = self.lora and warm_start is not None
         self._frozen: nn.Module | None = None
         self._shared: bool | None = None
         self._stale = True
         plain = _sharing_copy(model) if merged_sampler and self.lora else None
         if warm_start is not None:
-            self.model: Any = _with_adapter(model, warm_start, reference=reference)
-        elif lora is not None:
-            self.model = _with_lora(model, lora, seed)
+            adapter_settings(warm_start)  # refuses what cannot be trained on
+        if lora is not None:
+            self.model: Any = (
+                _with_lora(model, lora, seed)
+                if warm_start is None
+                else _with_adapter(model, warm_start, reference=reference)
+            )
         else:
-            self.model = model
+            self.model = model if warm_start is None else merge_adapter(model, warm_start)
+            model = self.model
             model.requires_grad_(True)
             if reference:
                 self._frozen = copy.deepcopy(model).requires_grad_(False).eval()
@@ -110,6 +120,9 @@ class Learner:
         self._merged = [] if plain is None else _own_matrices(self.model, plain)
         # Never train mode: what trains must be the distribution that sampled, so nothing may drop out.
         self.model.eval()
+        if self._merged and self._sampler_gap() > 1e-3:
+            # Something in the adapter is no sum of matrices: then sample from the learner itself, slower but right.
+            self._sampler, self._merged = self.model, []
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
@@ -144,6 +157,15 @@ class Learner:
             self._stale = False
         return self._sampler
 
+    @torch.no_grad()
+    def _sampler_gap(self) -> float:
+        """Largest difference between the logits of the learner and of its sampler, on a few tokens."""
+        config: Any = self.model.config
+        device = next(self.model.parameters()).device
+        ids_1T = (torch.arange(1, 17, device=device) * 7919 % int(config.get_text_config().vocab_size))[None]
+        learner_1TV, sampler_1TV = (model(input_ids=ids_1T).logits.float() for model in (self.model, self.sampler()))
+        return float((learner_1TV - sampler_1TV).abs().max())
+
     def lr_at(self, update: int) -> float:
         """Learning rate of update ``update``, counted from 1."""
         return self.optim.lr * min(1.0, update / self.optim.warmup) if self.optim.warmup else self.optim.lr
@@ -168,7 +190,9 @@ class Learner:
         return norm if finite else None
 
     def logprobs(self, groups: Sequence[tuple[list[int], list[list[int]]]], model: nn.Module | None = None) -> Logprobs:
-        """Log-probabilities and entropies of completions, each prompt computed once where the model allows it.
+        """Log-probabilities and entropies of completions, at the learner's temperature.
+
+        Each prompt is computed once where the model allows it.
 
         Args:
             groups: pairs of prompt and completions, token ids exactly as sampled.
@@ -181,8 +205,11 @@ class Learner:
         if self._shared is None:
             self._shared = supports_shared_prompt(self.model)
         if self._shared:
-            return group_logprobs(model, groups, with_entropy=True)
-        found = [padded_logprobs(model, prompt, completions, with_entropy=True) for prompt, completions in groups]
+            return group_logprobs(model, groups, temperature=self.temperature, with_entropy=True)
+        found = [
+            padded_logprobs(model, prompt, completions, temperature=self.temperature, with_entropy=True)
+            for prompt, completions in groups
+        ]
         return Logprobs(
             _stack([item.logprobs_NT for item in found]),
             _stack([item.mask_NT for item in found]),
@@ -311,6 +338,45 @@ def _own_matrices(adapted: Any, plain: nn.Module) -> list[tuple[Any, nn.Paramete
     return found
 
 
+def adapter_settings(folder: Path) -> JsonObject:
+    """What is adapted, and how much, by the LoRA adapter in ``folder``: ``rank``, ``alpha``, ``targets``, ``layers``.
+
+    Raises:
+        BadInput: no adapter, or one that is more than low-rank matrices added to linear layers (DoRA, whole modules,
+            trained biases): sampling, reference and training would not agree on what the policy is.
+    """
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        raise BadInput("not a folder with an adapter (no adapter_config.json)", file=folder)
+    try:
+        found: JsonObject = json.loads(file.read_text(encoding="utf-8"))
+        kind, bias = str(found.get("peft_type", "LORA")), str(found.get("bias", "none"))
+    except (ValueError, AttributeError) as error:
+        raise BadInput(f"no adapter settings ({error})", file=file) from error
+    if kind != "LORA":
+        raise BadInput(f"an adapter of type {kind}; only LORA can be a start", file=file, field="peft_type")
+    if bias != "none":
+        raise BadInput("an adapter that trains biases cannot be a start", file=file, field="bias")
+    for name in ("use_dora", "modules_to_save", "trainable_token_indices"):
+        if found.get(name):
+            raise BadInput("an adapter that is not only low-rank matrices cannot be a start", file=file, field=name)
+    targets = found.get("target_modules")
+    return {
+        "rank": found.get("r"),
+        "alpha": found.get("lora_alpha"),
+        "targets": sorted(targets) if isinstance(targets, list) else targets,
+        "layers": found.get("layers_to_transform"),
+    }
+
+
+def start_settings(lora: LoraOptions | None, warm_start: Path | None) -> JsonObject:
+    """For the settings of results: the adapter that trains in truth, and the content of the one started from."""
+    if warm_start is None:
+        return {}
+    found = adapter_settings(warm_start)
+    return {"warm_start_digest": adapter_digest(warm_start), "lora": None if lora is None else found}
+
+
 def _with_lora(model: nn.Module, lora: LoraOptions, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -335,8 +401,6 @@ def _with_lora(model: nn.Module, lora: LoraOptions, seed: int) -> Any:
 def _with_adapter(model: nn.Module, folder: Path, *, reference: bool) -> Any:
     from peft import PeftModel
 
-    if not (folder / "adapter_config.json").is_file():
-        raise BadInput("not a folder with an adapter (no adapter_config.json)", file=folder)
     try:
         wrapped: Any = PeftModel.from_pretrained(model, str(folder), adapter_name=LEARNER, is_trainable=True)
         if reference:

@@ -24,7 +24,7 @@ from pivotgym.envs.formats.jsonl import append_row
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
 from pivotgym.harness.chat import ChatFormat, UnstableTemplate
 from pivotgym.harness.forward import padded_logprobs, supports_shared_prompt, tree_logprobs
-from pivotgym.harness.learner import Checkpoints, Learner, LoraOptions, OptimOptions, truncate
+from pivotgym.harness.learner import Checkpoints, Learner, LoraOptions, OptimOptions, start_settings, truncate
 from pivotgym.harness.policies.base import Conversation
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.runs import (
@@ -35,6 +35,7 @@ from pivotgym.harness.runs import (
     deterministic,
     exclusive,
     no_progress,
+    policy_fingerprint,
     shuffled_batch,
     whole_folder,
     write_json,
@@ -53,7 +54,7 @@ class SftConfig(BaseModel):
         max_length: longer conversations are cut behind the last assistant turn that fits.
         pack_tokens: conversations are packed into one forward pass up to so many distinct tokens.
         lora: adapter settings; None trains all weights.
-        warm_start: folder of a LoRA adapter to start from.
+        warm_start: folder of a LoRA adapter to start from; where all weights train it is merged into them first.
         optim: the optimiser.
         env_options: keyword arguments of ``gym.make``, for trajectories that leave their tools to the environment.
         seed: fixes everything random.
@@ -158,12 +159,14 @@ def train_sft(
     settings = {
         "method": "sft",
         **config.results_depend_on(),
+        **start_settings(config.lora, config.warm_start),
         "policy": policy.name,
+        "policy_fingerprint": policy_fingerprint(policy),
         "examples": digest(canonical_json([example.token_ids for example in examples])),
     }
     metrics = out / METRICS
     with exclusive(out / "run"), deterministic():
-        claim(out / "settings.json", settings)
+        claim(out / "settings.json", settings, [metrics, out / "checkpoints"])
         learner = Learner(
             policy.model,
             config.lora,

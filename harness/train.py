@@ -24,7 +24,7 @@ from pivotgym.envs.errors import BadInput, InfrastructureError
 from pivotgym.envs.formats.jsonl import append_row, read_rows
 from pivotgym.envs.trajectory import JsonObject, canonical_json, digest
 from pivotgym.harness.evaluate import PivotEvaluation, compare_means, evaluate_pivots
-from pivotgym.harness.learner import Checkpoints, Learner, LoraOptions, OptimOptions, truncate
+from pivotgym.harness.learner import Checkpoints, Learner, LoraOptions, OptimOptions, start_settings, truncate
 from pivotgym.harness.losses import (
     Aggregate,
     Baseline,
@@ -38,6 +38,7 @@ from pivotgym.harness.losses import (
 from pivotgym.harness.pivots import Pivot, thin
 from pivotgym.harness.policies.base import Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+from pivotgym.harness.profiling import split_key, trajectory_digest
 from pivotgym.harness.runs import (
     CostMeter,
     Progress,
@@ -46,6 +47,7 @@ from pivotgym.harness.runs import (
     deterministic,
     exclusive,
     no_progress,
+    policy_fingerprint,
     shuffled_batch,
     whole_folder,
     write_json,
@@ -65,12 +67,13 @@ class TrainConfig(BaseModel):
         group: actions sampled at each pivot.
         inner_epochs: updates on each batch; from the second on the clip matters.
         micro_batch: pivots in one forward and backward pass; the gradient does not depend on it.
-        temperature: of the sampling.
+        temperature: of the sampling; what is trained is the model's distribution at this temperature.
         top_p: of the sampling; the loss takes the sampled tokens as drawn from the whole distribution, so below 1
             training is slightly off-policy.
         max_tokens: longest action.
         lora: adapter settings; None trains all weights.
-        warm_start: folder of a LoRA adapter to start from; it is then the reference policy too.
+        warm_start: folder of a LoRA adapter to start from; it is then the reference policy too. Its rank and targets
+            replace those of ``lora``; where all weights train it is merged into them first.
         merged_sampler: sample from a copy of the weights with the adapter added in (faster, more memory).
         optim: the optimiser.
         clip_low: how far the probability ratio may fall below 1.
@@ -207,7 +210,7 @@ class Trainer:
                 else "no pivots: profile and filter first, and see what the filter dropped",
                 field="pivots",
             )
-        claim(out / "settings.json", self._settings(policy, verifier))
+        claim(out / "settings.json", self._settings(policy, verifier), [out / METRICS, out / "checkpoints"])
         self.learner = Learner(
             policy.model,
             config.lora,
@@ -216,6 +219,7 @@ class Trainer:
             seed=derive_seed(config.seed, "adapter"),
             reference=config.beta > 0 or config.measure_kl,
             merged_sampler=config.merged_sampler,
+            temperature=config.temperature,
         )
         self.policy = TransformersPolicy(
             self.learner.sampler(),
@@ -279,7 +283,10 @@ class Trainer:
         signal = [(result, advantages_G) for result, advantages_G in judged if len(set(result.rewards)) > 1]
         # Equal rewards have advantage 0: no gradient, so no forward pass either, unless the KL asks for one.
         chosen = judged if config.beta > 0 else signal
-        figures = self.update(chosen, meter) if chosen else dict.fromkeys(_FIGURES, None)
+        # One denominator, over all judged groups: how large a step is must not depend on how many have a gradient.
+        # The micro-batches' gradients add up to the batch's.
+        denominator = sum(loss_denominator(_mask(result), config.aggregate, config.max_tokens) for result in groups)
+        figures = self.update(chosen, denominator, meter) if chosen else dict.fromkeys(_FIGURES, None)
 
         completions = [completion for result in groups for completion in result.completions]
         rewards = rewards_N.tolist()
@@ -301,29 +308,34 @@ class Trainer:
             **figures,
         }
 
-    def update(self, judged: list[tuple[TurnResult, Tensor]], meter: CostMeter) -> JsonObject:
+    def update(self, judged: list[tuple[TurnResult, Tensor]], denominator: float, meter: CostMeter) -> JsonObject:
         """The gradient updates on one batch of judged groups.
 
         Args:
-            judged: each pivot's result with the advantages of its completions, ``(G,)``.
+            judged: each pivot's result with the advantages of its completions, ``(G,)``; groups that have no gradient
+                may be left out.
+            denominator: what the summed token losses are divided by, of the whole batch.
             meter: counts the trained tokens.
         """
         config = self.config
         micro = [judged[start : start + config.micro_batch] for start in range(0, len(judged), config.micro_batch)]
-        # One denominator for the whole batch: the micro-batches' gradients add up to the batch's.
-        denominator = sum(loss_denominator(_mask(result), config.aggregate, config.max_tokens) for result, _ in judged)
         references = self._reference_logprobs(micro)
         losses: list[float] = []
         norms: list[float | None] = []
         parts: list[LossMetrics] = []
+        olds: list[Tensor] = []  # log-probabilities of the policy that sampled, of each micro-batch
         entropy = 0.0
         for epoch in range(config.inner_epochs):
             loss_sum = 0.0
-            for groups, reference_NT in zip(micro, references, strict=True):
+            for place, (groups, reference_NT) in enumerate(zip(micro, references, strict=True)):
                 logprobs_NT, mask_NT, entropy_NT = self.learner.logprobs(_tokens(groups))
+                if epoch == 0:
+                    # The sampler records temperature 1. At another one the learner, still unchanged, says it itself.
+                    recorded = config.temperature == 1
+                    olds.append(_sampled_logprobs(groups, mask_NT) if recorded else logprobs_NT.detach())
                 loss, part = grpo_loss(
                     logprobs_NT,
-                    _sampled_logprobs(groups, mask_NT),
+                    olds[place],
                     torch.cat([advantages_G for _, advantages_G in groups]).to(logprobs_NT.device),
                     mask_NT,
                     ref_logprobs_NT=reference_NT,
@@ -402,7 +414,7 @@ class Trainer:
         before, after = (evaluations[0], evaluations[-1]) if evaluations else (None, None)
         gain = None
         if before is not None and after is not None:
-            clusters = [pivot.trajectory.id for pivot in self.heldout]
+            clusters = [split_key(pivot.trajectory, "task") for pivot in self.heldout]
             gain = compare_means(before["means"], after["means"], clusters, self.config.seed).row()
         write_json(
             self.out / "summary.json",
@@ -422,8 +434,16 @@ class Trainer:
         settings = self.config.results_depend_on()
         if verifier is not None:
             settings["verifier"] = f"{type(verifier).__name__} {verifier.name}".strip()
-        rows = [[pivot.trajectory.id, pivot.turn, pivot.split] for pivot in (*self.pivots, *self.heldout)]
-        return {"method": "pivotrl", **settings, "policy": policy.name, "pivots": digest(canonical_json(rows))}
+        pivots = (*self.pivots, *self.heldout)
+        rows = [[pivot.trajectory.id, trajectory_digest(pivot.trajectory), pivot.turn, pivot.split] for pivot in pivots]
+        return {
+            "method": "pivotrl",
+            **settings,
+            **start_settings(self.config.lora, self.config.warm_start),
+            "policy": policy.name,
+            "policy_fingerprint": policy_fingerprint(policy),
+            "pivots": digest(canonical_json(rows)),
+        }
 
 
 _FIGURES = ("loss", "kl", "clip_fraction", "ratio_max", "old_kl", "entropy", "grad_norm", "lr", "trained_tokens")

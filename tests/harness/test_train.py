@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import lamps
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from pivotgym.envs.errors import BadInput
@@ -16,6 +17,7 @@ from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.envs.trajectory import Message
 from pivotgym.harness.forward import padded_logprobs
 from pivotgym.harness.learner import Learner, LoraOptions, OptimOptions
+from pivotgym.harness.losses import group_advantages
 from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies.base import Conversation, Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
@@ -63,7 +65,7 @@ def test_the_reward_rises(warm: dict[str, Tensor], tmp_path: Path) -> None:
     rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if row["kind"] == "train"]
     first, last = (sum(row["reward_mean"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
     assert last > first + 0.25
-    assert result.gain is not None and result.gain["low"] > 0.1, "on held-out pivots, by more than the interval"
+    assert result.gain is not None and result.gain["low"] > 0, "on held-out pivots, by more than the interval"
     assert [row["step"] for row in rows] == list(range(1, 26))
     cost = total_costs(tmp_path)
     assert cost["train"].rollout_turns == 25 * 64 and cost["evaluate pivots"].rollout_turns == 2 * 12 * 8
@@ -118,6 +120,62 @@ def test_accumulated_gradients_are_the_batchs(warm: dict[str, Tensor], tmp_path:
         assert loss == pytest.approx(found[0][1], abs=1e-6)
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, found[0][0][name], atol=1e-6, rtol=1e-4)
+
+
+def test_the_step_does_not_depend_on_how_few_groups_have_signal(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    """Groups without a gradient are skipped at beta 0 and computed above; the update must be the same."""
+    found = []
+    for beta in (0.0, 1e-12):
+        config = QUICK.model_copy(update={"batch": 8, "beta": beta, "lora": None})
+        trainer = Trainer(pivots(12), started(warm), config, tmp_path / str(beta))
+        gradients: dict[str, Tensor] = {}
+
+        def keep(number: int, model: Any = trainer.learner.model, into: Any = gradients) -> float:
+            into.update({name: p.grad.clone() for name, p in model.named_parameters()})
+            return 0.0
+
+        trainer.learner.update = keep  # type: ignore[method-assign]
+        with CostMeter(tmp_path, "train", 1) as meter:
+            row = trainer.step(1, meter)
+        assert 0 < row["groups_with_signal"] < row["groups"], "otherwise this shows nothing"
+        found.append(gradients)
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.2])
+def test_the_tempered_distribution_is_trained(warm: dict[str, Tensor], tmp_path: Path, temperature: float) -> None:
+    """On policy at any temperature: the gradient is that of sum of advantage times log softmax(logits / T)."""
+    config = QUICK.model_copy(update={"temperature": temperature, "batch": 8, "lora": None, "measure_kl": True})
+    trainer = Trainer(pivots(12), started(warm), config, tmp_path)
+    model, sampled = trainer.learner.model, []
+    run, gradients = trainer.runner.run, dict[str, Tensor]()
+
+    def keep_results(*arguments: Any) -> Any:
+        sampled.extend(run(*arguments))
+        return sampled
+
+    def keep(number: int) -> float:
+        gradients.update({name: p.grad.clone() for name, p in model.named_parameters()})
+        model.zero_grad()
+        return 0.0
+
+    trainer.runner.run = keep_results  # type: ignore[method-assign]
+    trainer.learner.update = keep  # type: ignore[method-assign]
+    with CostMeter(tmp_path, "train", 1) as meter:
+        row = trainer.step(1, meter)
+    assert row["ratio_max"] == pytest.approx(1, abs=1e-4) and row["kl"] == pytest.approx(0, abs=1e-9)
+    rewards_N = torch.tensor([reward for result in sampled for reward in result.rewards])
+    advantages_N = group_advantages(rewards_N, config.group)
+    completions = [completion for result in sampled for completion in result.completions]
+    total = sum(len(completion.token_ids) for completion in completions)
+    for advantage, completion in zip(advantages_N, completions, strict=True):
+        ids_1T = torch.tensor([completion.prompt_ids + completion.token_ids])
+        logits_TV = model(ids_1T).logits[0, len(completion.prompt_ids) - 1 : -1] / temperature
+        picked_T = torch.log_softmax(logits_TV, -1).gather(1, torch.tensor(completion.token_ids)[:, None])
+        (-advantage * picked_T.sum() / total).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-3)
 
 
 def test_equal_rewards_change_nothing(tmp_path: Path) -> None:
@@ -240,6 +298,87 @@ def test_the_merged_sampler_follows_the_learner(warm: dict[str, Tensor], tmp_pat
     assert not any(p.requires_grad for p in sampler.parameters())
     shared = {id(p) for p in learner.model.parameters()}
     assert any(id(p) in shared for p in sampler.parameters()), "what has no adapter is not copied"
+
+
+def saved_adapter(folder: Path, model: Any, **options: Any) -> Path:
+    """An adapter made by peft itself, with every number of it different from its initial value."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"r": 4, "target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"} | options
+    wrapped: Any = get_peft_model(model, LoraConfig(**settings))
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("use_dora", {"use_dora": True}),
+        ("modules_to_save", {"modules_to_save": ["lm_head"]}),
+        ("bias", {"bias": "all"}),
+    ],
+)
+def test_an_adapter_that_is_more_than_matrices_is_no_start(tmp_path: Path, field: str, options: Any) -> None:
+    start = saved_adapter(tmp_path, lamps.policy().model, **options)
+    with pytest.raises(BadInput) as caught:
+        Learner(lamps.policy().model, LoraOptions(), OptimOptions(), warm_start=start, merged_sampler=True)
+    assert caught.value.field == field
+
+
+def test_where_merging_is_not_exact_the_learner_samples(tmp_path: Path) -> None:
+    """The low-rank matrices of this adapter have biases, which no merged matrix holds."""
+    plain = saved_adapter(tmp_path / "plain", lamps.policy().model)
+    biased = saved_adapter(tmp_path / "biased", lamps.policy().model, lora_bias=True, target_modules=["o_proj"])
+    for start, merged in ((plain, True), (biased, False)):
+        model = lamps.policy().model
+        if not merged:
+            model.model.layers[0].self_attn.o_proj.bias = torch.nn.Parameter(torch.zeros(32))
+        learner = Learner(model, LoraOptions(), OptimOptions(), warm_start=start, merged_sampler=True)
+        assert (learner.sampler() is not learner.model) == merged
+        torch.testing.assert_close(logprobs_of(learner.sampler()), logprobs_of(learner.model), atol=1e-5, rtol=0)
+
+
+def test_all_weights_train_after_a_warm_start(tmp_path: Path) -> None:
+    start = saved_adapter(tmp_path, lamps.policy().model)
+    adapted = logprobs_of(PeftModel.from_pretrained(lamps.policy().model, str(start)))
+    model = lamps.policy().model
+    count = sum(p.numel() for p in model.parameters())
+    learner = Learner(model, None, OptimOptions(lr=1e-2), warm_start=start, reference=True, merged_sampler=True)
+    torch.testing.assert_close(logprobs_of(learner.model), adapted, atol=1e-5, rtol=0)
+    assert sum(p.numel() for p in learner.parameters) == count
+    shake(learner)
+    with learner.reference_model() as reference:
+        torch.testing.assert_close(logprobs_of(reference), adapted, atol=1e-5, rtol=0)
+    assert (logprobs_of(learner.sampler()) - adapted).abs().max() > 1e-2
+    learner.save_checkpoint(tmp_path / "saved", {})
+    again = Learner(lamps.policy().model, None, OptimOptions(lr=1e-2), warm_start=start)
+    again.load_checkpoint(tmp_path / "saved")
+    assert torch.equal(logprobs_of(again.model), logprobs_of(learner.model))
+
+
+def test_other_content_under_the_same_names_is_refused(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    start, out = saved_adapter(tmp_path / "start", lamps.policy().model, r=3), tmp_path / "run"
+    config = QUICK.model_copy(update={"warm_start": start})
+    Trainer(pivots(), started(warm), config, out)
+    settings = json.loads((out / "settings.json").read_text())["settings"]
+    assert settings["lora"]["rank"] == 3 and settings["lora"]["targets"] == ["down_proj", "q_proj"]
+    Trainer(pivots(), started(warm), config, out)
+    with pytest.raises(BadInput, match="policy_fingerprint was"):
+        Trainer(pivots(), lamps.policy(seed=9), config, out)
+    other = pivots()
+    other[-1].trajectory.messages[0].content = "g" if other[-1].trajectory.messages[0].content != "g" else "f"
+    with pytest.raises(BadInput, match="pivots was"):
+        Trainer(other, started(warm), config, out)
+    saved_adapter(start, lamps.policy(seed=4).model, r=3, lora_alpha=9)
+    with pytest.raises(BadInput, match="warm_start_digest was"):
+        Trainer(pivots(), started(warm), config, out)
+    (out / "settings.json").unlink()
+    (out / "metrics.jsonl").touch()
+    with pytest.raises(BadInput, match="not their settings"):
+        Trainer(pivots(), started(warm), config, out)
 
 
 def test_lora_on_the_last_layers_only(warm: dict[str, Tensor]) -> None:
