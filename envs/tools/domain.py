@@ -15,8 +15,11 @@ from typing import Any, ClassVar, Protocol
 from pivotgym.envs.core import Opening
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.snapshots import State
-from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
+from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall, digest
 from pivotgym.envs.verdict import Verdict
+
+CUT_OFF = frozenset({"max_turns", "context", "user_loop", "too_many_errors", "max_errors", "malformed"})
+"""Reasons that stop an episode from outside: neither the agent nor the user ended it."""
 
 
 class User(Protocol):
@@ -39,6 +42,8 @@ class ToolDomain(ABC):
     """
 
     name: ClassVar[str] = ""
+    errors_in_a_row: ClassVar[bool] = True
+    """Whether ``max_errors`` counts failed calls of the agent in a row, or all failed calls of an episode."""
 
     @abstractmethod
     def tasks(self) -> Sequence[Task]:
@@ -87,6 +92,14 @@ class ToolDomain(ABC):
         """Why this action of the agent ends the episode (a final tool, say), or None."""
         return None
 
+    def cut_off(self, task: Task, termination: str) -> bool:
+        """Whether an episode that ended for this reason was cut off: then its reward is 0, whatever its state.
+
+        By default: the reasons in :data:`CUT_OFF`, and a missing user (``no_user``) where the domain has one of its
+        own. A domain without a user ends with the agent's last text, so there ``no_user`` is a proper end.
+        """
+        return termination in CUT_OFF or (termination == "no_user" and self.user(task) is not None)
+
     def normalise(self, text: str) -> str:
         """Removes from a tool result what may differ between two runs."""
         return text
@@ -103,12 +116,26 @@ class ToolDomain(ABC):
 DomainFactory = Callable[[], ToolDomain]
 _FACTORIES: dict[str, DomainFactory] = {}
 _LOADED: dict[str, ToolDomain] = {}
+_GENERATIONS: dict[str, int] = {}
 
 
 def register_domain(name: str, factory: DomainFactory) -> None:
     """Makes a domain known under ``name``. Packages may instead declare a ``pivotgym.tool_domains`` entry point."""
     _FACTORIES[name] = factory
+    _GENERATIONS[name] = _GENERATIONS.get(name, 0) + 1
     _LOADED.pop(name, None)
+
+
+def registrations() -> str:
+    """Tells apart what names meant before and after a :func:`register_domain`; empty where nothing was registered.
+
+    Kept states of a name that was registered anew belong to the old domain and must not be found again.
+    """
+    known = [
+        (name, count, getattr(_FACTORIES[name], "__module__", ""), getattr(_FACTORIES[name], "__qualname__", ""))
+        for name, count in sorted(_GENERATIONS.items())
+    ]
+    return digest(repr(known)) if known else ""
 
 
 def domain_names() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pivotgym.envs.core import AgentEnv, EnvConfig, Opening, Response
 from pivotgym.envs.errors import NotRestorable
 from pivotgym.envs.snapshots import State
-from pivotgym.envs.tools.domain import ToolDomain, User, get_domain
+from pivotgym.envs.tools.domain import ToolDomain, User, get_domain, registrations
 from pivotgym.envs.tools.users import LLMUser, RecordedUser
 from pivotgym.envs.trajectory import JsonObject, Message, Task, Trajectory
 from pivotgym.envs.verdict import Verdict
@@ -24,7 +24,8 @@ class ToolsConfig(EnvConfig):
         user_endpoint: base URL for ``llm``.
         user_model: model name for ``llm``.
         recording: the trajectory whose user turns ``recorded`` speaks; by default the restored one.
-        max_errors: the episode ends after so many failed tool calls in a row.
+        max_errors: the episode ends after so many failed tool calls: of the agent and in a row, or in domains that
+            say so (τ²-bench) of both sides and in all.
     """
 
     domain: str = "servicedesk"
@@ -59,8 +60,9 @@ class ToolsEnv(AgentEnv):
 
     @property
     def fingerprint(self) -> str:
-        """Tasks name their domain, so one fingerprint serves all."""
-        return "ToolsEnv"
+        """Tasks name their domain, so one fingerprint serves all, until a name is registered to mean another domain."""
+        made = registrations()
+        return f"ToolsEnv {made}" if made else "ToolsEnv"
 
     def tasks(self) -> Sequence[Task]:
         """The configured domain's tasks."""
@@ -82,7 +84,10 @@ class ToolsEnv(AgentEnv):
         end = self.domain.finished(self.task, action)
         if end is not None:
             return Response([], done=True, termination=end)
-        return self._ask_user(action)
+        answer = self._ask_user(action)
+        if not answer.done and not self.domain.errors_in_a_row and self._too_many_errors(answer.messages):
+            return Response(answer.messages, done=True, termination="too_many_errors")
+        return answer
 
     def save(self) -> State | None:
         """The session's state."""
@@ -99,8 +104,21 @@ class ToolsEnv(AgentEnv):
         return self.domain.diff(before, after)
 
     def score(self) -> Verdict:
-        """The task's own goal check."""
-        return self.domain.goal(self.task, self._session, self.messages)
+        """The task's own goal check; 0 for an episode that was cut off (see :meth:`ToolDomain.cut_off`).
+
+        Without a reason to have ended (the episode still runs, or a verifier judges a state in the middle) the state
+        and the conversation alone decide.
+        """
+        verdict = self.domain.goal(self.task, self._session, self.messages)
+        termination = self.episode.termination
+        if termination in (None, "judged"):
+            return verdict
+        cut_off = self.domain.cut_off(self.task, str(termination))
+        evidence = {**verdict.evidence, "ended": not cut_off} if "ended" in verdict.evidence else verdict.evidence
+        if not cut_off:
+            return verdict.model_copy(update={"evidence": evidence})
+        reason = f"the episode was cut off ({termination})"
+        return Verdict(reward=0.0, rule=verdict.rule, reason=reason, evidence={**evidence, "cut_off": termination})
 
     def stop(self) -> None:
         """Closes the session."""
@@ -148,22 +166,23 @@ class ToolsEnv(AgentEnv):
             text = self.domain.call(self._session, call)
             answers.append(Message(role="tool", content=text, tool_call_id=call.id, name=call.name))
         end = self.domain.finished(self.task, action)
-        if end is None and recorded is None and self._errors_in_a_row(answers) >= self.config.max_errors:
+        if end is None and recorded is None and self._too_many_errors(answers):
             end = "too_many_errors"
         if recorded:
             # A recorded user may speak (or use tools of their own) after a call too.
             answers += self._replay_user([message for message in recorded if message not in results])
         return Response(answers, done=end is not None, termination=end)
 
-    def _errors_in_a_row(self, answers: Sequence[Message]) -> int:
+    def _too_many_errors(self, answers: Sequence[Message]) -> bool:
+        results = [message for message in [*self.messages, *answers] if message.role == "tool"]
+        if not self.domain.errors_in_a_row:
+            return sum(message.text.startswith("Error") for message in results) >= self.config.max_errors
         count = 0
-        for message in reversed([*self.messages, *answers]):
-            if message.role != "tool" or message.requestor != "assistant":
-                continue
+        for message in reversed([message for message in results if message.requestor == "assistant"]):
             if not message.text.startswith("Error"):
                 break
             count += 1
-        return count
+        return count >= self.config.max_errors
 
     def _replay_user(self, recorded: Sequence[Message]) -> list[Message]:
         """Takes the user's words from the recording, and executes the user's own tool calls."""

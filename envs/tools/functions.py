@@ -237,7 +237,13 @@ class FunctionDomain(ToolDomain):
         """1 if the state equals the one the reference calls produce and every fact was told, else 0.
 
         The evidence holds what differs (``before`` = as it should be, ``after`` = as it is) and the facts not told.
+
+        Raises:
+            BadInput: the task has neither reference calls nor facts, so nothing says what is right.
         """
+        if not self.reference(task) and not self.facts(task) and type(self).untold is FunctionDomain.untold:
+            # Every state but the initial one would be wrong, and doing nothing right.
+            raise BadInput(f"task {task.id!r} names no goal: {self.name!r} gives neither reference nor facts for it")
         wrong = self.diff(self._reference_state(task), self.save(session))
         untold = self.untold(task, messages)
         evidence: JsonObject = {

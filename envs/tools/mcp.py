@@ -20,6 +20,7 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.snapshots import State
 from pivotgym.envs.tools.domain import ToolDomain
 from pivotgym.envs.tools.mcp_client import McpServer, McpSession, read_servers
+from pivotgym.envs.tools.schema import out_of_bounds
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall, canonical_json, parse_arguments
 from pivotgym.envs.verdict import Verdict
 
@@ -104,7 +105,7 @@ class McpDomain(ToolDomain):
             return f"Error: unknown tool {call.name!r}"
         if isinstance(call.arguments, str):
             return f"Error: the arguments of {call.name} are no JSON object"
-        problem = _invalid(schema, call.arguments)
+        problem = out_of_bounds(call.arguments) or _invalid(schema, call.arguments)
         if problem is not None:
             return f"Error: invalid arguments for {call.name}: {problem}"
         answer = session.call(call.name, call.arguments)
@@ -123,10 +124,14 @@ class McpDomain(ToolDomain):
         raise BadInput("the states of an MCP server cannot be compared", field="state")
 
     def goal(self, task: Task, session: McpSession, messages: Sequence[Message]) -> Verdict:
-        """Calls the tools the task's ``goal`` names and compares what they say; reward 1 when all agree."""
+        """Calls the tools the task's ``goal`` names and compares what they say; reward 1 when all agree.
+
+        Raises:
+            BadInput: the task names no goal.
+        """
         checks = task.data.get("goal")
         if not checks:
-            return Verdict(reward=0.0, rule="no_goal", reason=f"task {task.id} names no goal")
+            raise BadInput(f"task {task.id!r} names no goal", field="task.data.goal")
         failed = []
         for check in checks:
             text = self.call(session, ToolCall(name=check["tool"], arguments=check.get("arguments", {})))

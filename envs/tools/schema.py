@@ -2,14 +2,16 @@
 
 Validation is strict about JSON types, as τ²-bench's tools are: ``"1"`` is no integer and ``1`` is no string. Two
 spellings of a number are the same number: an integer is accepted where a float is expected, and ``1.0`` where an
-integer is (JSON Schema defines both so). Unknown and missing arguments are errors. Every error is a text for the
-agent, never an exception that ends the episode.
+integer is (JSON Schema defines both so). Unknown and missing arguments are errors. So are arguments that no tool can
+be expected to survive (see :func:`out_of_bounds`). Every error is a text for the agent, never an exception that ends
+the episode.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
+
+MAX_DEPTH = 64
+"""Objects and lists inside one another."""
+_INTEGERS = range(-(2**63), 2**63)
 
 ToolFunction = Callable[..., Any]
 """``function(state, **arguments) -> result``; the first parameter is the domain's state and is hidden."""
@@ -121,6 +127,9 @@ def validate_arguments(tool: ToolFunction | Mapping[str, Any], arguments: JsonOb
     """
     if not isinstance(arguments, dict):
         raise ArgumentError("arguments must be a JSON object")
+    problem = out_of_bounds(arguments)
+    if problem is not None:
+        raise ArgumentError(problem)
     if isinstance(tool, Mapping):
         return _validate_schema(tool, arguments)
     signature = signature_of(tool)
@@ -132,6 +141,36 @@ def validate_arguments(tool: ToolFunction | Mapping[str, Any], arguments: JsonOb
     except ValueError as error:
         raise ArgumentError(f"arguments are not JSON: {error}") from error
     return {str(info.alias): getattr(parsed, field) for field, info in signature.model.model_fields.items()}
+
+
+def out_of_bounds(arguments: JsonObject) -> str | None:
+    """Why arguments are refused whatever the tool, or None.
+
+    Refused are more than :data:`MAX_DEPTH` levels, integers beyond 64 bits, numbers that are not finite, text that is
+    no Unicode (lone surrogates), and values that JSON does not know.
+    """
+    waiting: list[tuple[Any, int]] = [(arguments, 1)]
+    while waiting:  # not recursive: depth is what is looked for
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                return f"arguments are nested more than {MAX_DEPTH} levels deep"
+            items = value if isinstance(value, list) else [*value, *value.values()]
+            waiting += [(item, depth + 1) for item in items]
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return "a text is no valid Unicode"
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                return "a number is not finite"
+        elif isinstance(value, int):
+            if value not in _INTEGERS:
+                return "a number has too many digits"
+        elif value is not None:
+            return f"arguments are not JSON: {type(value).__name__}"
+    return None
 
 
 def _validate_schema(tool: Mapping[str, Any], arguments: JsonObject) -> JsonObject:
@@ -149,12 +188,12 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"missing argument {where}"
     if first["type"] == "extra_forbidden":
-        return f"unknown argument {where}"
+        return f"unknown argument {where[:200]}"
     return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 def _whole_numbers(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and int(value) in _INTEGERS:
         return int(value)
     if isinstance(value, dict):
         return {key: _whole_numbers(item) for key, item in value.items()}

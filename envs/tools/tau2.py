@@ -11,11 +11,13 @@ import copy
 import functools
 import importlib
 import importlib.util
+import os
 import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +27,7 @@ from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
 from pivotgym.envs.snapshots import State
 from pivotgym.envs.tools.cow import Access, CowTable, Table, diff_tables
 from pivotgym.envs.tools.domain import ToolDomain, User
+from pivotgym.envs.tools.schema import out_of_bounds
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
 from pivotgym.envs.verdict import Verdict
 
@@ -89,6 +92,8 @@ class Template:
 class Tau2Domain(ToolDomain):
     """One τ²-bench domain.
 
+    The environment variable ``TAU2_DATA_DIR`` names a data folder of one's own (``tau2/domains/...`` in it).
+
     A task's ``data`` may have ``definition`` (a task object of a result file; it wins over the package's task of that
     id) and ``mode``: ``"solo"`` is telecom without a user: the agent also holds the user's tools.
 
@@ -99,6 +104,8 @@ class Tau2Domain(ToolDomain):
         MissingExtra: no ``tau2`` package.
         BadInput: no such domain, or the package lacks its data.
     """
+
+    errors_in_a_row = False
 
     def __init__(self, name: str) -> None:
         self.short_name = name.removeprefix("tau2/")
@@ -195,6 +202,9 @@ class Tau2Domain(ToolDomain):
         environment = session.environment
         if isinstance(call.arguments, str):
             return f"Error: the arguments of {call.name} are not a JSON object"
+        problem = out_of_bounds(call.arguments)
+        if problem is not None:
+            return f"Error: {problem}"
         if environment.solo_mode and call.name == "done" and requestor == "assistant":
             return STOP
         if call.name == "calculate" and "**" in str(call.arguments.get("expression", "")):
@@ -236,17 +246,25 @@ class Tau2Domain(ToolDomain):
         return diff_saved(before.payload, after.payload)
 
     def finished(self, task: Task, action: Message) -> str | None:
-        """``agent_stop``: the agent called ``done`` (solo) or wrote the stop token."""
-        if STOP in action.text or (is_solo(task) and any(call.name == "done" for call in action.tool_calls)):
+        """``agent_stop``: working alone, the agent called ``done`` or wrote the stop token.
+
+        With a user only the user ends the conversation, as with the package's own agents.
+        """
+        if is_solo(task) and (STOP in action.text or any(call.name == "done" for call in action.tool_calls)):
             return "agent_stop"
         return None
+
+    def cut_off(self, task: Task, termination: str) -> bool:
+        """As τ²-bench evaluates: whatever neither the agent nor the user ended."""
+        return termination not in ("agent_stop", "user_stop")
 
     def goal(self, task: Task, session: Session, messages: Sequence[Message]) -> Verdict:
         """τ²-bench's own evaluation of the state and the conversation so far.
 
         Natural-language assertions need a judge: where the task is judged by them, ``evidence["not_evaluated"]`` says
         so and the reward is that of the other criteria. ``evidence["ended"]`` tells whether agent or user ended the
-        conversation; τ²-bench gives 0 to one that did not end.
+        conversation. It does not enter here, where a state in the middle may be judged; an episode that ended
+        otherwise gets 0 by :meth:`cut_off`.
         """
         from pivotgym.envs.tools.tau2_goal import judge
 
@@ -369,11 +387,23 @@ def import_tau2(module: str) -> Any:
             # brings them back.
             importlib.import_module("loguru").logger.disable("tau2")
     try:
+        _use_own_data()
         return importlib.import_module(full)
     except ModuleNotFoundError as error:
         if error.name is not None and (full == error.name or full.startswith(f"{error.name}.")):
             raise BadInput(f"the installed tau2 package has no {full}", field="task.data.domain") from error
         raise MissingExtra(str(error.name), "tau2") from error
+
+
+def _use_own_data() -> None:
+    """Makes ``TAU2_DATA_DIR`` count in releases of the package that only look at the data they bring.
+
+    The domains derive their paths when they are imported, so this must come before them.
+    """
+    folder = os.environ.get("TAU2_DATA_DIR")
+    if folder and not any(name.startswith("tau2.domains.") for name in sys.modules):
+        for module in (importlib.import_module("tau2.utils.utils"), importlib.import_module("tau2.utils")):
+            module.DATA_DIR = Path(folder)  # type: ignore[attr-defined]
 
 
 def is_solo(task: Task) -> bool:

@@ -247,16 +247,19 @@ def say_date(day: date) -> str:
 def parse_date(text: str) -> date:
     """ISO, ``14 March``, ``March 14`` or ``14.3.``, each with or without the year."""
     words = re.findall(r"[a-z]+|\d+", text.lower())
-    numbers = [int(word) for word in words if word.isdigit()]
+    # Longer ones are part of no date, and int() and date() refuse them with errors of their own.
+    numbers = [int(word) for word in words if word.isdigit() and len(word) <= 4]
     names = [i for word in words for i, month in enumerate(_MONTHS, 1) if word.startswith(month[:3].lower())]
     try:
+        if any(word.isdigit() and len(word) > 4 for word in words):
+            raise ValueError("no part of a date has so many digits")
         if re.fullmatch(r"\s*\d{4}-\d{1,2}-\d{1,2}\s*", text):
             return date(*numbers)
         if names and numbers:
             return date(numbers[1] if len(numbers) > 1 else TODAY.year, names[0], numbers[0])
         if len(numbers) in (2, 3) and "." in text:
             return date(numbers[2] if len(numbers) > 2 else TODAY.year, numbers[1], numbers[0])
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise ToolError("the day is no date, write it like 14 March")
 

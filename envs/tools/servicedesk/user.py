@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pivotgym.envs.tools.functions import missing_facts
+from pivotgym.envs.tools.servicedesk.hearing import tells
 from pivotgym.envs.tools.servicedesk.scenario import Request, Scenario
 from pivotgym.envs.trajectory import Message
 
@@ -65,7 +66,8 @@ def _hear(scenario: Scenario, progress: Progress, message: Message) -> None:
         progress.answered.add(f"confirm:{confirmed}")
         progress.reply = _leave_or(progress, confirmed)
         return
-    if not missing_facts(request.facts, [message]) and not _lists_everything(request, message):
+    told = tells(request, message.text, scenario.requests[: progress.served])
+    if told and not _lists_everything(request, message):
         progress.served += 1
         if progress.served == len(scenario.requests):
             progress.reply = None
