@@ -31,7 +31,7 @@ _IDIOM = re.compile(
 _CONDITION = re.compile(r"\b(only|within|if|unless|limit|policy|rules?|could|would)\b", re.IGNORECASE)
 _REASON = re.compile(r"\b(already|too (late|old)|days? old|past|over|limit|expired)\b", re.IGNORECASE)
 _FILLER = frozenset(
-    [
+    (
         "done",
         "ok",
         "okay",
@@ -47,8 +47,7 @@ _FILLER = frozenset(
         "set",
         "sure",
         "fine",
-        "well",
-    ]
+    )
 )
 
 _CANCEL, _CLOSE = r"cancell?ed|cancell?ing", r"closed|closing|resolved"
