@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +16,7 @@ from pivotgym.envs.formats.jsonl import RowAppender, read_rows, write_rows
 from pivotgym.envs.trajectory import JsonObject, Task, canonical_json, digest
 from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies.base import Policy, Sampling
+from pivotgym.harness.profiling import split_key
 from pivotgym.harness.rollouts import EpisodeResult, run_episodes
 from pivotgym.harness.runs import (
     Cost,
@@ -29,8 +30,10 @@ from pivotgym.harness.runs import (
     write_json,
 )
 from pivotgym.harness.stats import (
+    DIFFERENCE,
+    SHARE,
     Estimate,
-    cluster_bootstrap,
+    cluster_interval,
     paired_difference,
     pass_at_k,
     pass_hat_k,
@@ -47,9 +50,9 @@ class PivotEvaluation:
     """The reward of a policy at pivots.
 
     Attributes:
-        reward: mean over pivots of each pivot's mean reward, interval by trajectory.
+        reward: mean over pivots of each pivot's mean reward, interval by task.
         means: mean reward of each pivot, in order; None where there was no verdict.
-        clusters: the trajectory of each pivot.
+        clusters: the task of each pivot: recordings of one task resemble each other.
         rollouts: actions sampled at each.
         malformed: share of the actions that were not well-formed.
         excluded: pivots without a verdict, by status.
@@ -85,6 +88,8 @@ def evaluate_pivots(
     runner: TurnRunner,
     sampling: Sampling | None = None,
     chunk: int = 8,
+    progress: Progress = no_progress,
+    stage: str = "evaluate pivots",
 ) -> PivotEvaluation:
     """Mean reward at pivots.
 
@@ -99,6 +104,8 @@ def evaluate_pivots(
         runner: restores and judges.
         sampling: temperature, top-p and length; its seed is not used.
         chunk: pivots sampled as one batch.
+        progress: told the pivots done after each batch, with the mean reward so far.
+        stage: the name it is told under.
 
     Raises:
         BadInput: no pivots.
@@ -108,22 +115,25 @@ def evaluate_pivots(
         raise BadInput("no pivots to evaluate on", field="pivots")
     base = sampling or Sampling()
     results: list[TurnResult] = []
+    progress(stage, 0, len(pivots), {})
     for start in range(0, len(pivots), chunk):
         batch = [pivot.candidate for pivot in pivots[start : start + chunk]]
         seeded = Sampling(base.temperature, base.top_p, base.max_tokens, derive_seed(seed, "pivots", start))
         results += runner.run(policy, batch, rollouts, seeded)
+        found = [fmean(result.rewards) for result in results if result.status == "ok"]
+        progress(stage, len(results), len(pivots), {"reward_mean": fmean(found)} if found else {})
     judged = [index for index, result in enumerate(results) if result.status == "ok"]
     if not judged:
         raise InfrastructureError(f"no pivot got a verdict; the first failure: {results[0].error}")
     means = [sum(r.rewards) / len(r.rewards) if r.status == "ok" else None for r in results]
-    clusters = [pivot.trajectory.id for pivot in pivots]
+    clusters = pivot_clusters(pivots)
     excluded: dict[str, int] = {}
     for result in results:
         if result.status != "ok":
             excluded[result.status] = excluded.get(result.status, 0) + 1
     sampled = sum(len(result.completions) for result in results)
     return PivotEvaluation(
-        reward=cluster_bootstrap([means[i] or 0.0 for i in judged], [clusters[i] for i in judged], seed=seed),
+        reward=cluster_interval([means[i] or 0.0 for i in judged], [clusters[i] for i in judged], bounds=SHARE),
         means=means,
         clusters=clusters,
         rollouts=rollouts,
@@ -131,6 +141,11 @@ def evaluate_pivots(
         excluded=excluded,
         cost=Cost(rollout_turns=sampled, env_actions=sum(result.env_actions for result in results)),
     )
+
+
+def pivot_clusters(pivots: Sequence[Pivot]) -> list[str]:
+    """The task of each pivot (its trajectory where it has no task): what intervals over pivots count as independent."""
+    return [split_key(pivot.trajectory, "task") for pivot in pivots]
 
 
 def compare(before: PivotEvaluation, after: PivotEvaluation, seed: int = 0) -> Estimate:
@@ -145,11 +160,19 @@ def compare(before: PivotEvaluation, after: PivotEvaluation, seed: int = 0) -> E
 def compare_means(
     before: Sequence[float | None], after: Sequence[float | None], clusters: Sequence[str], seed: int = 0
 ) -> Estimate:
-    """:func:`compare` on bare numbers, as they stand in ``metrics.jsonl``."""
+    """:func:`compare` on bare numbers, as they stand in ``metrics.jsonl``.
+
+    Args:
+        before: mean reward of each pivot, None where there was no verdict.
+        after: the same afterwards.
+        clusters: what is independent: :func:`pivot_clusters`.
+        seed: has no effect; the interval draws nothing.
+    """
     if not len(before) == len(after) == len(clusters):
         raise BadInput(f"{len(before)} pivots before, {len(after)} after", field="after")
     pairs = [(b, a, c) for b, a, c in zip(before, after, clusters, strict=True) if b is not None and a is not None]
-    return paired_difference([p[0] for p in pairs], [p[1] for p in pairs], [p[2] for p in pairs], seed=seed)
+    left, right, labels = ([pair[place] for pair in pairs] for place in range(3))
+    return paired_difference(left, right, labels, bounds=DIFFERENCE)  # type: ignore[arg-type]
 
 
 class EpisodeConfig(BaseModel):
@@ -246,7 +269,9 @@ def evaluate_episodes(
     settings = {
         **config.model_dump(exclude={"workers", "attempts"}),
         "env": env_id,
-        "policy": policy.name,
+        "policy": str(
+            getattr(policy, "fingerprint", policy.name)
+        ),  # what it is, where it can tell; not what it is called
         "tasks": digest(canonical_json([task.key for task in tasks])),
     }
     sampling = Sampling(config.temperature, config.top_p, config.max_tokens)
@@ -260,6 +285,13 @@ def evaluate_episodes(
         if file.exists():
             write_rows(file, rows)
         progress("evaluate episodes", len(rows), total, {})
+        played = len(rows)
+
+        def on_episode(_: EpisodeResult) -> None:
+            nonlocal played
+            played += 1
+            progress("evaluate episodes", played, total, {})
+
         for number in range(math.ceil(len(rows) / size), math.ceil(len(tasks) / config.chunk)):
             with CostMeter(out, "evaluate episodes", number, policy) as meter:
                 results = run_episodes(
@@ -273,6 +305,7 @@ def evaluate_episodes(
                     seed=derive_seed(config.seed, "episodes", number),
                     workers=config.workers,
                     attempts=config.attempts,
+                    on_episode=on_episode,
                 )
                 meter.cost.rollout_turns += sum(result.turns for result in results)
                 meter.cost.env_actions += sum(result.turns for result in results)
@@ -308,30 +341,55 @@ def summarise_episodes(rows: Iterable[JsonObject], seed: int = 0) -> EpisodeEval
         malformed += row["malformed"]
     if not rewards:
         raise InfrastructureError(f"not one of {excluded} episodes could be judged")
+    figures, judged = episode_estimates(rewards), ended.total()
+    return EpisodeEvaluation(
+        success=figures.success,
+        pass_at_k=figures.pass_at_k,
+        pass_hat_k=figures.pass_hat_k,
+        episodes=judged,
+        tasks=len(rewards),
+        trials=figures.trials,
+        excluded=excluded,
+        turns_mean=turns / judged,
+        malformed=malformed / max(turns, 1),
+        ended=dict(ended.most_common()),
+    )
+
+
+@dataclass(frozen=True)
+class EpisodeEstimates:
+    """What rewards by task say: see :class:`EpisodeEvaluation`."""
+
+    success: Estimate
+    pass_at_k: dict[int, Estimate]
+    pass_hat_k: dict[int, Estimate]
+    trials: int
+
+
+def episode_estimates(rewards: Mapping[str, Sequence[float]]) -> EpisodeEstimates:
+    """Success, pass@k and pass^k of the rewards of each task's trials, with intervals by task.
+
+    With one trial a task these are independent and the interval is Wilson's; otherwise see
+    :func:`pivotgym.harness.stats.cluster_interval`.
+    """
     wins = {task: [float(reward >= 1) for reward in found] for task, found in rewards.items()}
     flat = [(win, task) for task, found in wins.items() for win in found]
     fewest = min(len(found) for found in wins.values())
-    if len(flat) == len(wins):
-        success = wilson(sum(win > 0 for win, _ in flat), len(flat))  # one trial a task: independent
-    else:
-        success = cluster_bootstrap([win for win, _ in flat], [task for _, task in flat], seed=seed)
+
+    def interval(values: Sequence[float], tasks: Sequence[str]) -> Estimate:
+        if len(values) == len(wins) and set(values) <= {0.0, 1.0} and len(values) > 1:
+            return wilson(int(sum(values)), len(values))
+        return cluster_interval(values, tasks, bounds=SHARE)
 
     def over_tasks(estimate: Callable[[int, int, int], float], k: int) -> Estimate:
-        values = [estimate(len(found), int(sum(found)), k) for found in wins.values()]
-        return cluster_bootstrap(values, list(wins), seed=seed)
+        return interval([estimate(len(found), int(sum(found)), k) for found in wins.values()], list(wins))
 
     sizes = range(1, min(fewest, MAX_K) + 1)
-    return EpisodeEvaluation(
-        success=success,
+    return EpisodeEstimates(
+        success=interval([win for win, _ in flat], [task for _, task in flat]),
         pass_at_k={k: over_tasks(pass_at_k, k) for k in sizes},
         pass_hat_k={k: over_tasks(pass_hat_k, k) for k in sizes},
-        episodes=len(flat),
-        tasks=len(wins),
         trials=fewest,
-        excluded=excluded,
-        turns_mean=turns / len(flat),
-        malformed=malformed / max(turns, 1),
-        ended=dict(ended.most_common()),
     )
 
 

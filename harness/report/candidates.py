@@ -12,10 +12,11 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from pivotgym.envs.trajectory import JsonObject
+from pivotgym.envs.trajectory import JsonObject, Trajectory
 from pivotgym.harness.pivots import TINY
+from pivotgym.harness.profiling import split_key
 from pivotgym.harness.report.files import RunFiles, rows_of
-from pivotgym.harness.stats import cluster_bootstrap
+from pivotgym.harness.stats import SHARE, cluster_interval
 
 MAX_BINS = 20
 """Bins of a histogram of rewards that are not multiples of 1/K."""
@@ -128,8 +129,7 @@ class ProfileTally:
         edges = self._edges(rollouts)
         reward = None
         if self.means:
-            draws = 4000 if len(set(self.clusters)) <= 1000 else 1000
-            reward = cluster_bootstrap(self.means, self.clusters, draws=draws).row()
+            reward = cluster_interval(self.means, self.clusters, bounds=SHARE).row()
         candidates = sum(self.status.values())
         return {
             "candidates": candidates,
@@ -224,7 +224,7 @@ def tally_profile(found: RunFiles, pivots: set[tuple[str, int]] | None) -> Profi
 
 
 def pivot_figures(found: RunFiles) -> tuple[JsonObject, set[tuple[str, int]], list[str]]:
-    """Counts of ``pivots.jsonl``; (trajectory, turn) of each pivot; the trajectory of each held-out one, in order."""
+    """Counts of ``pivots.jsonl``; (trajectory, turn) of each pivot; the task of each held-out one, in order."""
     assert found.pivots is not None
     keys: set[tuple[str, int]] = set()
     heldout: list[str] = []
@@ -239,7 +239,7 @@ def pivot_figures(found: RunFiles) -> tuple[JsonObject, set[tuple[str, int]], li
             means.append(mean)
         unfaithful += not (profile.get("restore") or {}).get("faithful", True)
         if row.get("split") == "heldout":
-            heldout.append(trajectory)
+            heldout.append(_task_key(row.get("trajectory") or {}, trajectory))
         splits.setdefault(str(row.get("split")), Counter())[trajectory] += 1
     figures: JsonObject = {
         "pivots": len(keys),
@@ -252,6 +252,14 @@ def pivot_figures(found: RunFiles) -> tuple[JsonObject, set[tuple[str, int]], li
         figures[split] = trajectories.total()
         figures[f"{split}_trajectories"] = len(trajectories)
     return figures, keys, heldout
+
+
+def _task_key(recording: JsonObject, otherwise: str) -> str:
+    """As :func:`pivotgym.harness.profiling.split_key`, of a recording that is still a JSON object."""
+    try:
+        return split_key(Trajectory(id=otherwise, task=recording.get("task"), messages=[]), "task")
+    except ValueError:
+        return otherwise
 
 
 def kind_of(row: JsonObject) -> str:

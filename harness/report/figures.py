@@ -169,7 +169,7 @@ def train_figures(stage: Stage, heldout: Sequence[str] = ()) -> JsonObject:
 
     Args:
         stage: the training run.
-        heldout: the trajectory of each held-out pivot, in order: the clusters of the difference of a run that has
+        heldout: the task of each held-out pivot, in order: the clusters of the difference of a run that has
             not ended (one that has gives the difference itself).
     """
     rows, evaluations = stage.kind("train"), stage.kind("eval")

@@ -37,7 +37,7 @@ def headline(figures: JsonObject) -> str:
         if gain:
             sentence += (
                 f", a paired difference of {estimate(gain, sign=True)} over {_plural(gain['n'], 'pivot')} "
-                f"of {_plural(gain['clusters'], 'trajectory', 'trajectories')}"
+                f"of {_plural(gain['clusters'], 'task')}"
             )
         parts.append(sentence + ".")
     elif train and train["reward_first"] is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lamps
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pivotgym.envs.errors import BadInput, EndpointError, InfrastructureError
-from pivotgym.envs.formats.jsonl import read_rows
+from pivotgym.envs.formats.jsonl import read_rows, write_rows
 from pivotgym.envs.trajectory import Message, ToolCall
 from pivotgym.harness.evaluate import (
     EpisodeConfig,
@@ -21,6 +21,7 @@ from pivotgym.harness.evaluate import (
 )
 from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
+from pivotgym.harness.report import report_figures
 from pivotgym.harness.stats import pass_at_k, pass_hat_k, wilson
 from pivotgym.harness.turns import TurnRunner
 
@@ -67,15 +68,20 @@ def test_equal_policies_do_not_differ() -> None:
         ]
     assert found[0] == found[1]
     assert compare(*found).row() | {"confidence": 0} == compare(*found).row() | {"confidence": 0}
-    assert (compare(*found).mean, compare(*found).low, compare(*found).high) == (0.0, 0.0, 0.0)
+    found_none = compare(*found)
+    assert found_none.mean == 0.0 and found_none.low is not None and found_none.high is not None
+    assert found_none.low < 0 < found_none.high, "ten equal pivots do not prove equality"
 
 
 def test_a_pivot_counts_once_whatever_its_rollouts() -> None:
     with TurnRunner() as runner:
         found = evaluate_pivots(Expert(slip=2), pivots(), 4, runner=runner)
         better = evaluate_pivots(Expert(), pivots(), 4, runner=runner)
-    assert found.means == [0.5] * 10 and found.reward.mean == 0.5 and found.reward.clusters == 10
-    assert compare(found, better).mean == 0.5 and compare(found, better).low == 0.5
+    assert found.means == [0.5] * 10 and found.reward.mean == 0.5
+    tasks = {pivot.trajectory.task.id for pivot in pivots() if pivot.trajectory.task}
+    assert found.reward.clusters == len(tasks) < 10, "recordings of one task are one cluster"
+    gain = compare(found, better)
+    assert gain.mean == 0.5 and gain.low is not None and gain.high is not None and gain.low < 0.5 < gain.high
     assert found.cost.rollout_turns == 40
 
 
@@ -141,6 +147,48 @@ def test_a_cut_off_evaluation_goes_on(tmp_path: Path) -> None:
         evaluate_episodes(ENV, lamps.policy(), tasks, config, part)
         assert (part / "episodes.jsonl").read_bytes() == whole, cut
         assert (part / "summary.json").read_bytes() == (tmp_path / "whole" / "summary.json").read_bytes()
+
+
+def test_no_success_in_several_trials_is_no_proof_of_none(tmp_path: Path) -> None:
+    rows = [
+        {"task": str(task), "reward": 0.0, "termination": "stop", "turns": 1, "malformed": 0}
+        for task in range(10)
+        for _ in range(4)
+    ]
+    found = summarise_episodes(rows)
+    for estimate in (found.success, *found.pass_at_k.values(), *found.pass_hat_k.values()):
+        assert estimate.low == 0.0 and estimate.high == pytest.approx(wilson(0, 10).high)
+    write_rows(tmp_path / "episodes.jsonl", rows)
+    page = report_figures(tmp_path)["episodes"]["sides"]["episodes"]
+    assert page["success"] == found.success.row()
+    assert page["pass_hat_k"] == {str(k): estimate.row() for k, estimate in found.pass_hat_k.items()}
+
+
+def test_progress_is_told_within_a_piece_of_work(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def progress(stage: str, done: int, total: int, figures: Mapping[str, object]) -> None:
+        told.append((stage, done, total))
+
+    tasks = [lamps.task(key) for key in "abc"]
+    evaluate_episodes(ENV, Expert(), tasks, EpisodeConfig(chunk=8, batch=1), tmp_path, progress)
+    assert [done for _, done, _ in told] == [0, 1, 2, 3, 3] and {total for _, _, total in told} == {3}
+    told.clear()
+    with TurnRunner() as runner:
+        evaluate_pivots(Expert(), pivots(), 1, runner=runner, chunk=4, progress=progress, stage="before")
+    assert told == [("before", 0, 10), ("before", 4, 10), ("before", 8, 10), ("before", 10, 10)]
+
+
+def test_results_belong_to_what_a_policy_is_not_to_its_name(tmp_path: Path) -> None:
+    class Known(Expert):
+        fingerprint = "sha256:1"
+
+    tasks = [lamps.task("a")]
+    evaluate_episodes(ENV, Known(), tasks, EpisodeConfig(), tmp_path)
+    evaluate_episodes(ENV, Known(), tasks, EpisodeConfig(), tmp_path)
+    Known.fingerprint = "sha256:2"
+    with pytest.raises(BadInput, match="policy was"):
+        evaluate_episodes(ENV, Known(), tasks, EpisodeConfig(), tmp_path)
 
 
 def test_unusable_tasks_are_refused(tmp_path: Path) -> None:
