@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field
 
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, PivotGymError
-from pivotgym.envs.laws import LAWS, LawBroken, Subject
+from pivotgym.envs.laws import LAWS
 from pivotgym.envs.probes import record
 from pivotgym.envs.snapshots import SnapshotStore
+from pivotgym.envs.subject import LawBroken, Subject
 from pivotgym.envs.trajectory import Trajectory
 
 if TYPE_CHECKING:

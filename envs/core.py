@@ -9,19 +9,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pivotgym.envs.actions import parse_action
+from pivotgym.envs.episode import Effect, Episode, Opening, Pivot, Response
 from pivotgym.envs.errors import BadInput, InfrastructureError
-from pivotgym.envs.restore import ObservationCheck, RestoreReport, check_observations, restore
+from pivotgym.envs.restore import ObservationCheck, check_observations, restore
 from pivotgym.envs.snapshots import Lease, SnapshotStore, State
 from pivotgym.envs.spaces import ChatSpace, fit
-from pivotgym.envs.trajectory import JsonObject, Message, Task, Trajectory, canonical_json
+from pivotgym.envs.trajectory import UNDELIVERED, JsonObject, Message, Task, Trajectory, canonical_json, digest
 from pivotgym.envs.verdict import Verdict
+
+__all__ = [
+    "SHARED_SNAPSHOTS",
+    "AgentEnv",
+    "Effect",
+    "EnvConfig",
+    "Episode",
+    "Opening",
+    "Pivot",
+    "ResetOptions",
+    "Response",
+]
 
 SHARED_SNAPSHOTS = SnapshotStore()
 """The store environments of this process share unless they are given their own."""
@@ -33,6 +45,7 @@ class EnvConfig(BaseModel):
     Attributes:
         max_turns: the episode is truncated after so many actions of the policy.
         max_observation_bytes: in observations above this, long texts are cut in the middle, head and tail kept.
+        max_malformed: the episode ends, with reward 0, after so many malformed actions in a row.
         verifier: judge every step after a restore by this verifier spec (see :func:`pivotgym.verifiers.make`) and
             end the episode there: a one-turn environment. ``default`` takes the domain's own.
         snapshots: where states are kept; environments of one process share one store by default.
@@ -42,8 +55,12 @@ class EnvConfig(BaseModel):
 
     max_turns: int = Field(default=30, ge=1)
     max_observation_bytes: int = Field(default=1 << 20, ge=1024)
+    max_malformed: int = Field(default=3, ge=1)
     verifier: str | None = None
     snapshots: SnapshotStore | None = None
+
+
+_NOT_OF_THE_STATE = {"snapshots", "verifier", "max_turns", "max_malformed", "max_observation_bytes"}
 
 
 class ResetOptions(BaseModel):
@@ -55,71 +72,6 @@ class ResetOptions(BaseModel):
     trajectory: Trajectory | None = None
     turn: int = 0
     strict: bool = False
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How an episode begins: the first messages and the tools on offer (OpenAI tool schemas)."""
-
-    messages: list[Message]
-    tools: list[JsonObject] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Response:
-    """What an action brought: the messages that answer it, and whether (and why) the episode is over."""
-
-    messages: list[Message]
-    done: bool = False
-    termination: str | None = None
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What an action changed (canonical JSON values, comparable with ``==``) and what it showed.
-
-    ``known`` is False where the environment cannot save its state: then ``changes`` is empty because nobody could
-    look, not because nothing changed.
-    """
-
-    changes: list[JsonObject]
-    observation: list[Message]
-    done: bool = False
-    known: bool = True
-
-
-@dataclass
-class Pivot:
-    """Where a restored environment stands: turn ``turn`` of ``trajectory``. Only verifiers look at it."""
-
-    trajectory: Trajectory
-    turn: int
-    cache: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def demonstration(self) -> Message:
-        """The recorded action."""
-        return self.trajectory.action(self.turn)
-
-    @property
-    def answer(self) -> list[Message]:
-        """What the recording got back for it."""
-        return self.trajectory.answer(self.turn)
-
-
-@dataclass
-class Episode:
-    """Everything of a running episode that is not the domain's state."""
-
-    task: Task
-    tools: list[JsonObject]
-    messages: list[Message]
-    turn: int = 0
-    done: bool = False
-    termination: str | None = None
-    pivot: Pivot | None = None
-    recording: Trajectory | None = None
-    report: RestoreReport | None = None
 
 
 class AgentEnv(gym.Env[str, Any], ABC):
@@ -186,7 +138,12 @@ class AgentEnv(gym.Env[str, Any], ABC):
 
     @abstractmethod
     def score(self) -> Verdict:
-        """Judges the episode so far by the task's own goal."""
+        """Judges the episode so far by the task's own goal.
+
+        ``self.episode.termination`` tells why the episode ended or was cut off (``max_turns``, ``context``, ``no_user``
+        …), so that a goal which needs an orderly end can ask for one. It is None where a verifier asks about a state in
+        the middle.
+        """
 
     def stop(self) -> None:
         """Frees what the domain holds (processes, connections, files). May be called more than once."""
@@ -212,8 +169,12 @@ class AgentEnv(gym.Env[str, Any], ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Distinguishes kept states of differently configured environments."""
-        return type(self).__qualname__
+        """Distinguishes kept states of differently configured environments.
+
+        By default the class and every option but those that do not touch the state.
+        """
+        config = self.config.model_dump(exclude=_NOT_OF_THE_STATE)
+        return f"{type(self).__module__}.{type(self).__qualname__} {digest(canonical_json(config))}"
 
     # The episode ----------------------------------------------------------------------------------------------
 
@@ -241,13 +202,22 @@ class AgentEnv(gym.Env[str, Any], ABC):
 
     @property
     def messages(self) -> list[Message]:
-        """All messages so far, the simulated user's own tool calls included."""
+        """All messages that were delivered so far, the simulated user's own tool calls included.
+
+        Malformed actions are not: nobody but the agent saw them (see :attr:`transcript`).
+        """
+        messages = self.episode.messages
+        return messages if all(message.delivered for message in messages) else [m for m in messages if m.delivered]
+
+    @property
+    def transcript(self) -> list[Message]:
+        """Everything, malformed actions and what they were answered included: what a recording holds."""
         return self.episode.messages
 
     @property
     def conversation(self) -> list[Message]:
         """The messages the agent sees."""
-        return [message for message in self.messages if message.visible_to_agent]
+        return [message for message in self.transcript if message.visible_to_agent]
 
     @property
     def pivot(self) -> Pivot | None:
@@ -294,6 +264,9 @@ class AgentEnv(gym.Env[str, Any], ABC):
     def step(self, action: str | JsonObject | Message) -> tuple[str, float, bool, bool, JsonObject]:
         """Executes one action of the policy.
 
+        A malformed action is not executed, and nobody hears its text: it is answered by a message that says what is
+        wrong with it, and counts as a turn. After ``max_malformed`` in a row the episode ends with reward 0.
+
         Returns:
             observation, reward, terminated, truncated, info. ``info`` has ``malformed`` where the text was no
             well-formed action, ``verdict`` where one was given, ``termination`` when the episode ended.
@@ -312,25 +285,43 @@ class AgentEnv(gym.Env[str, Any], ABC):
         if self.config.verifier is not None and episode.pivot is not None:
             return self._judge_turn(message, malformed, info)
         try:
-            return self._run_turn(message, info)
+            return self._run_turn(message, malformed, info)
         except InfrastructureError:
             episode.done, episode.termination = True, "infrastructure_error"
             raise
 
-    def _run_turn(self, message: Message, info: JsonObject) -> tuple[str, float, bool, bool, JsonObject]:
+    def _run_turn(
+        self, message: Message, malformed: str | None, info: JsonObject
+    ) -> tuple[str, float, bool, bool, JsonObject]:
         episode = self.episode
-        response = self.advance(message)
+        response = self.advance(message) if malformed is None else self._refuse(message, malformed)
         episode.done = response.done
         truncated = not response.done and episode.turn >= self.config.max_turns
         reward = 0.0
         if response.done or truncated:
-            verdict = self.score()
-            episode.done, episode.termination = True, response.termination or "max_turns"
+            episode.done, episode.termination = True, "max_turns" if truncated else response.termination or "done"
+            if malformed is not None and response.done:
+                verdict = Verdict(reward=0.0, rule="malformed", reason=f"{episode.malformed} in a row: {malformed}")
+            else:
+                verdict = self.score()
             info["verdict"], info["termination"] = verdict.model_dump(), episode.termination
             reward = verdict.reward
         info["turn"] = episode.turn
         visible = [message for message in response.messages if message.visible_to_agent]
         return self._observe(visible), reward, response.done, truncated, info
+
+    def _refuse(self, message: Message, reason: str) -> Response:
+        """Answers a malformed action without executing it."""
+        episode = self.episode
+        mark = {UNDELIVERED: reason}
+        # From the user, as a tool message has to answer a call and there is none.
+        answer = Message(role="user", content=f"Error: your last message was malformed: {reason}", source=mark)
+        episode.messages += [_marked(message, mark), answer]
+        episode.turn += 1
+        episode.malformed += 1
+        episode.pivot = None
+        done = episode.malformed >= self.config.max_malformed
+        return Response([answer], done=done, termination="malformed" if done else None)
 
     def render(self) -> str | None:
         """The conversation as text (render mode ``ansi``)."""
@@ -357,7 +348,8 @@ class AgentEnv(gym.Env[str, Any], ABC):
     def _fork_from(self, state: State | None) -> Self:
         episode = self.episode
         child = type(self)(self.config, render_mode=self.render_mode)
-        child._episode, child._owned = replace(episode, messages=list(episode.messages)), state
+        child.spec = self.spec
+        child._episode, child._owned = episode.twin(), state
         try:
             if state is not None:
                 child._lease = self._lease.again() if self._lease is not None else None
@@ -387,19 +379,29 @@ class AgentEnv(gym.Env[str, Any], ABC):
         """Executes ``action`` and appends it and its answer to the episode. Below ``step``: no reward, no parsing."""
         response = self.respond(action, recorded)
         episode = self.episode
-        episode.messages += [action, *response.messages]
+        # The caller's and the recording's objects stay theirs.
+        episode.messages += [message.clone() for message in (action, *response.messages)]
         episode.turn += 1
+        episode.malformed = 0
         episode.pivot = None
         return response
 
     def read_action(self, action: str | JsonObject | Message) -> tuple[Message, str | None]:
-        """An action in any accepted form to a message, and why it is malformed or None."""
-        if isinstance(action, Message):
-            return action, None
+        """An action in any accepted form to a message, and why it is malformed or None.
+
+        Raises:
+            BadInput: a dict that is no chat message, or a message of another role than the assistant.
+        """
         if isinstance(action, str):
             return self.parse_action(action)
+        role = action.role if isinstance(action, Message) else action.get("role", "assistant")
+        if role != "assistant":
+            raise BadInput(f"an action is an assistant message, not one of role {role!r}", field="action.role")
+        if isinstance(action, Message):
+            refused = action.source.get(UNDELIVERED)  # by whoever sampled it
+            return action, None if refused is None else str(refused)
         try:
-            return Message.model_validate({"role": "assistant", **action}), None
+            return Message.model_validate({**action, "role": "assistant"}), None
         except ValidationError as error:
             first = error.errors()[0]
             raise BadInput(first["msg"], field="action." + ".".join(map(str, first["loc"]))) from error
@@ -417,7 +419,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
         self._episode = Episode(task, tools or [], list(messages or []))
         opening = self.start(task)
         if messages is None:
-            self._episode.messages = list(opening.messages)
+            self._episode.messages = [message.clone() for message in opening.messages]
         if not tools:
             self._episode.tools = opening.tools
 
@@ -426,13 +428,13 @@ class AgentEnv(gym.Env[str, Any], ABC):
             return wanted
         tasks = self.tasks()
         if not tasks:
-            raise BadInput(f"{self.fingerprint} has no tasks: give one", field="options.task")
+            raise BadInput(f"{type(self).__qualname__} has no tasks: give one", field="options.task")
         if wanted is None:
             return tasks[int(self.np_random.integers(len(tasks)))]
         for task in tasks:
             if task.id == wanted:
                 return task
-        raise BadInput(f"no task {wanted!r} in {self.fingerprint}", field="options.task")
+        raise BadInput(f"no task {wanted!r} in {type(self).__qualname__}", field="options.task")
 
     def _judge_turn(
         self, message: Message, malformed: str | None, info: JsonObject
@@ -451,7 +453,8 @@ class AgentEnv(gym.Env[str, Any], ABC):
         self.start(episode.task)
         starts = [index for index, message in enumerate(episode.messages) if message.role == "assistant"]
         for index, end in zip(starts, [*starts[1:], len(episode.messages)], strict=False):
-            self.respond(episode.messages[index], recorded=episode.messages[index + 1 : end])
+            if episode.messages[index].delivered:
+                self.respond(episode.messages[index], recorded=episode.messages[index + 1 : end])
 
     def _release(self) -> None:
         if self._episode is not None:
@@ -465,6 +468,12 @@ class AgentEnv(gym.Env[str, Any], ABC):
 
     def _observe(self, messages: Sequence[Message]) -> str:
         return fit([message.chat() for message in messages], self.config.max_observation_bytes)
+
+
+def _marked(message: Message, mark: JsonObject) -> Message:
+    twin = message.clone()
+    twin.source = {**twin.source, **mark}
+    return twin
 
 
 def _dispose(state: State | None) -> None:

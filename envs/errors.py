@@ -80,3 +80,20 @@ class EndpointError(InfrastructureError):
 
 class ToolServerError(InfrastructureError):
     """A tool server (MCP) is down or broke its protocol; not an error the tool itself reported."""
+
+
+class VerifierBug(InfrastructureError):
+    """A verifier or a domain raised something unexpected on a sampled action: a bug there says nothing of the action.
+
+    Attributes:
+        kind: name of the exception.
+        action: the sampled action, as text.
+        trace: the original traceback.
+    """
+
+    def __init__(self, kind: str, action: str, trace: str) -> None:
+        super().__init__(f"{kind} on the action {action[:1000]!r}\n{trace}")
+        self.kind, self.action, self.trace = kind, action, trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (VerifierBug, (self.kind, self.action, self.trace))

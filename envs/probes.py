@@ -126,4 +126,4 @@ def record(env: AgentEnv, seed: int, turns: int = 8) -> Trajectory:
             env.reset(seed=seed)
             for done in actions:
                 env.step(done)
-    return Trajectory(id=f"random-{seed}", task=env.task, tools=env.tools, messages=list(env.messages))
+    return Trajectory(id=f"random-{seed}", task=env.task, tools=env.tools, messages=list(env.transcript))

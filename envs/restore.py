@@ -11,17 +11,22 @@ import difflib
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 from pydantic import BaseModel, Field
 
 from pivotgym.envs.errors import NotRestorable, RestoreDiverged
-from pivotgym.envs.trajectory import Message, Task, Trajectory, canonical_json
+from pivotgym.envs.trajectory import FORMAT_VERSION, Message, Task, Trajectory, canonical_json
 
 if TYPE_CHECKING:
     from pivotgym.envs.core import AgentEnv
 
 Status = Literal["exact", "normalised", "recorded", "diverged"]
+_CHECK_BYTES = 600
+"""What an :class:`ObservationCheck` takes, beside its diff."""
 
 
 class ObservationCheck(BaseModel):
@@ -93,9 +98,12 @@ def prefix_keys(env: AgentEnv, trajectory: Trajectory, task: Task, last: int | N
                 break
         text = message.content if isinstance(message.content, str) else canonical_json(message.content)
         # repr tells JSON values apart as surely as JSON text does, in a fifth of the time.
-        calls = "".join([f"{call.name}({call.arguments!r})" for call in message.tool_calls])
+        calls = repr([(call.name, call.arguments) for call in message.tool_calls])
         # The lengths keep two messages apart that differ only in where one part ends.
-        parts = f"\n{message.role} {message.requestor} {type(message.content).__name__} {len(text)} {len(calls)}\n"
+        heard = "" if message.delivered else "undelivered "
+        parts = (
+            f"\n{heard}{message.role} {message.requestor} {type(message.content).__name__} {len(text)} {len(calls)}\n"
+        )
         running.update((parts + text + calls).encode("utf-8", "surrogatepass"))
     return keys
 
@@ -110,26 +118,31 @@ def restore(env: AgentEnv, trajectory: Trajectory, turn: int, *, strict: bool = 
     from pivotgym.envs.core import Pivot
 
     began = time.perf_counter()
-    task = _task_of(trajectory)
+    task = _task_of(env, trajectory)
     turns = trajectory.turns
     if not 0 <= turn < len(turns):
         raise NotRestorable("no_such_turn", f"trajectory {trajectory.id} has {len(turns)} turns, asked for {turn}")
     keys = prefix_keys(env, trajectory, task, turn)
-    checks: list[ObservationCheck] = []
-    done = _load_nearest(env, trajectory, task, keys, turn, checks)
+    done, trail = _load_nearest(env, trajectory, task, keys, turn)
+    checks = trail.checks() if trail is not None else []
     for now in range(done, turn):
         action, recorded = trajectory.action(now), trajectory.answer(now)
-        response = env.respond(action, recorded)
-        found = env.check_answer(action, response.messages, recorded, turns[now] + 1)
-        checks += [check.model_copy(update={"turn": now}) for check in found]
+        found: list[ObservationCheck] = []
+        if action.delivered:  # a malformed action was refused: nothing was executed, nothing is
+            response = env.respond(action, recorded)
+            found = env.check_answer(action, response.messages, recorded, turns[now] + 1)
+            found = [check.model_copy(update={"turn": now}) for check in found]
+            checks += found
         if strict and any(check.status == "diverged" for check in found):
             worst = next(check for check in found if check.status == "diverged")
             env.close()
             raise RestoreDiverged(f"trajectory {trajectory.id} turn {now}, message {worst.message}: {worst.diff}")
-        _keep(env, keys[now + 1], checks)
+        trail = _Trail(trail, tuple(found)) if found else trail
+        _keep(env, keys[now + 1], trail, found)
     episode = env.episode
-    episode.messages = trajectory.prefix(turn)
+    episode.messages = [message.clone() for message in trajectory.prefix(turn)]
     episode.turn = turn
+    episode.malformed = _refused_in_a_row(episode.messages)
     episode.pivot = Pivot(trajectory, turn)
     episode.recording = trajectory
     episode.report = RestoreReport(
@@ -180,20 +193,81 @@ def _diff(want: Message | None, got: Message | None) -> str:
     return "\n".join(line[:500] for line in lines)[:2000]
 
 
-def _task_of(trajectory: Trajectory) -> Task:
+def _task_of(env: AgentEnv, trajectory: Trajectory) -> Task:
+    if trajectory.version > FORMAT_VERSION:
+        raise NotRestorable(
+            "newer_format",
+            f"trajectory {trajectory.id} is of format version {trajectory.version}, known up to {FORMAT_VERSION}",
+        )
     if not trajectory.messages:
         raise NotRestorable("no_messages", f"trajectory {trajectory.id} has no messages")
     if not trajectory.turns:
         raise NotRestorable("no_turns", f"trajectory {trajectory.id} has no assistant message")
     if trajectory.task is None:
         raise NotRestorable("no_environment", f"trajectory {trajectory.id} names no task")
+    if not _plays(env, trajectory.task.env):
+        made = env.spec.id if env.spec is not None else ""
+        raise NotRestorable(
+            "other_environment", f"trajectory {trajectory.id} was recorded in {trajectory.task.env}, this is {made}"
+        )
     return trajectory.task
 
 
+def _plays(env: AgentEnv, name: str) -> bool:
+    """Whether recordings of the environment ``name`` belong in ``env``.
+
+    An environment made without ``gym.make`` does not know its id and takes all. Another id of the same class (a plug-in
+    that registers ours under its own name) or of a base class is the same environment.
+    """
+    if env.spec is None or env.spec.id == name:
+        return True
+    other = gym.registry.get(name)
+    if other is None or other.entry_point is None:
+        return False
+    try:
+        made_by = load_env_creator(other.entry_point) if isinstance(other.entry_point, str) else other.entry_point
+    except (ImportError, AttributeError):
+        return False
+    return isinstance(made_by, type) and isinstance(env, made_by)
+
+
+def _refused_in_a_row(messages: Sequence[Message]) -> int:
+    count = 0
+    for message in reversed(messages):
+        if message.delivered:
+            break
+        count += message.role == "assistant"
+    return count
+
+
+@dataclass(frozen=True)
+class _Trail:
+    """The checks on the way to a kept state: the way to an earlier one, and what came since.
+
+    Linked, not copied: a recording of many turns keeps a state at each, and each knows all checks before it.
+    """
+
+    before: _Trail | None
+    since: tuple[ObservationCheck, ...]
+
+    def checks(self) -> list[ObservationCheck]:
+        """All of them, the first turn's first."""
+        links: list[_Trail] = []
+        link: _Trail | None = self
+        while link is not None:
+            links.append(link)
+            link = link.before
+        return [check for link in reversed(links) for check in link.since]
+
+
 def _load_nearest(
-    env: AgentEnv, trajectory: Trajectory, task: Task, keys: list[str], turn: int, checks: list[ObservationCheck]
-) -> int:
-    """Loads the latest kept state at or before ``turn`` or starts afresh; returns the turn it stands before."""
+    env: AgentEnv, trajectory: Trajectory, task: Task, keys: list[str], turn: int
+) -> tuple[int, _Trail | None]:
+    """Loads the latest kept state at or before ``turn`` or starts afresh.
+
+    Returns:
+        The turn it stands before, and the checks on the way there.
+    """
     from pivotgym.envs.core import Episode
 
     for candidate in range(turn, -1, -1):
@@ -202,20 +276,21 @@ def _load_nearest(
         lease = env.snapshots.acquire(keys[candidate])
         if lease is None:  # evicted by another thread since
             continue
-        kept_checks, tools = lease.note
+        trail, tools = lease.note
         env._episode = Episode(task, trajectory.tools or tools, [])
         env._lease = lease
         env.load(lease.state)
-        checks += kept_checks
-        return candidate
+        return candidate, trail
     env._begin(task, messages=trajectory.prefix(0), tools=trajectory.tools)
-    _keep(env, keys[0], checks)
-    return 0
+    _keep(env, keys[0], None, [])
+    return 0, None
 
 
-def _keep(env: AgentEnv, key: str, checks: list[ObservationCheck]) -> None:
+def _keep(env: AgentEnv, key: str, trail: _Trail | None, found: Sequence[ObservationCheck]) -> None:
     if key in env.snapshots:
         return
     state = env.save()
     if state is not None:
-        env.snapshots.put(key, state, (tuple(checks), env.episode.tools))
+        # The note is shared with the states before; its own part is what it costs.
+        nbytes = sum(_CHECK_BYTES + len(check.diff or "") for check in found)
+        env.snapshots.put(key, state, (trail, env.episode.shared_tools), note_bytes=nbytes)

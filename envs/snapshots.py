@@ -32,6 +32,7 @@ class State:
 class _Entry:
     state: State
     note: Any
+    nbytes: int
     users: int = 0
 
 
@@ -113,8 +114,10 @@ class SnapshotStore:
         """Bytes held now."""
         return self._bytes
 
-    def put(self, key: str, state: State, note: Any = None) -> bool:
+    def put(self, key: str, state: State, note: Any = None, *, note_bytes: int = 0) -> bool:
         """Keeps ``state`` under ``key``; an equal key keeps the older one. Returns whether it is kept.
+
+        ``note_bytes``, the size of ``note``, counts against the budget too.
 
         The store owns the state from here on and disposes of it, at once where it does not keep it.
         """
@@ -124,13 +127,14 @@ class SnapshotStore:
                 if state.dispose is not None and state is not self._entries[key].state:
                     state.dispose()
                 return True
-            if state.nbytes > self.max_bytes:
+            nbytes = state.nbytes + note_bytes
+            if nbytes > self.max_bytes:
                 self.stats.refused += 1
                 if state.dispose is not None:
                     state.dispose()
                 return False
-            self._entries[key] = _Entry(state, note)
-            self._bytes += state.nbytes
+            self._entries[key] = _Entry(state, note, nbytes)
+            self._bytes += nbytes
             self._shrink()
             return key in self._entries
 
@@ -163,7 +167,7 @@ class SnapshotStore:
             if key is None:
                 return
             entry = self._entries.pop(key)
-            self._bytes -= entry.state.nbytes
+            self._bytes -= entry.nbytes
             self.stats.evictions += 1
             if entry.state.dispose is not None:
                 entry.state.dispose()

@@ -9,13 +9,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from typing import Any, Literal
+import marshal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 JsonObject = dict[str, Any]
 FORMAT_VERSION = 1
+UNDELIVERED = "undelivered"
+"""Key of ``Message.source``: the environment refused this malformed action (or: this message says so); it was never
+executed, and nobody but the agent saw it."""
+T = TypeVar("T")
 
 
 class ToolCall(BaseModel):
@@ -56,6 +61,10 @@ class ToolCall(BaseModel):
         if self.id is not None:
             row["id"] = self.id
         return row
+
+    def clone(self) -> ToolCall:
+        """An independent copy."""
+        return _twin(self, arguments=copy_json(self.arguments), source=copy_json(self.source))
 
     @model_serializer
     def _write_openai(self) -> JsonObject:
@@ -127,6 +136,17 @@ class Message(BaseModel):
             return self.requestor == "assistant"
         return not (self.role == "user" and self.tool_calls)
 
+    @property
+    def delivered(self) -> bool:
+        """False for a malformed action that was refused, and for the message that says so."""
+        return UNDELIVERED not in self.source
+
+    def clone(self) -> Message:
+        """An independent copy, in a fraction of the time of ``model_copy(deep=True)``."""
+        content = copy_json(self.content) if isinstance(self.content, list) else self.content
+        calls = [call.clone() for call in self.tool_calls]
+        return _twin(self, content=content, tool_calls=calls, source=copy_json(self.source))
+
     def chat(self) -> JsonObject:
         """The plain OpenAI chat dict: what a policy or a chat template sees."""
         # Written out, not dumped by pydantic: every observation goes through here, and this is five times faster.
@@ -194,6 +214,13 @@ class Trajectory(BaseModel):
     source: JsonObject = Field(default_factory=dict)
     version: int = FORMAT_VERSION
 
+    @field_validator("version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version > FORMAT_VERSION:
+            raise ValueError(f"written in format version {version}; this release reads up to {FORMAT_VERSION}")
+        return version
+
     @property
     def turns(self) -> list[int]:
         """Index into ``messages`` of every assistant message."""
@@ -218,6 +245,30 @@ class Trajectory(BaseModel):
         if not 0 <= turn < len(turns):
             raise IndexError(f"trajectory {self.id} has {len(turns)} turns, there is no turn {turn}")
         return turns[turn]
+
+
+def copy_json(value: T) -> T:
+    """An independent copy of a JSON value (of any value, only slower)."""
+    if not value or isinstance(value, str):
+        return value if not isinstance(value, dict | list) else type(value)()
+    try:
+        copied: T = marshal.loads(marshal.dumps(value))  # type: ignore[arg-type]  # five times faster than copy.deepcopy
+    except ValueError:
+        copied = copy.deepcopy(value)
+    return copied
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def _twin(model: _M, **changed: Any) -> _M:
+    # What model_copy(update=changed) does, in half the time: every fork copies its whole conversation.
+    twin = type(model).__new__(type(model))
+    object.__setattr__(twin, "__dict__", {**model.__dict__, **changed})
+    object.__setattr__(twin, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
+    object.__setattr__(twin, "__pydantic_extra__", None)
+    object.__setattr__(twin, "__pydantic_private__", None)
+    return twin
 
 
 def canonical_json(value: Any, *, sort: bool = True) -> str:

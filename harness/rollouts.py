@@ -17,7 +17,7 @@ import gymnasium as gym
 
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
-from pivotgym.envs.trajectory import JsonObject, Outcome, Task, Trajectory
+from pivotgym.envs.trajectory import UNDELIVERED, JsonObject, Message, Outcome, Task, Trajectory
 from pivotgym.envs.verdict import Verdict
 from pivotgym.harness.policies.base import Completion, Conversation, Policy, Sampling, Usage
 from pivotgym.harness.policies.transformers_policy import PromptTooLong
@@ -34,9 +34,9 @@ class EpisodeResult:
         reward: what the environment gave at the end, in [0, 1]; None where the infrastructure failed.
         verdict: how the reward came about.
         turns: actions of the policy.
-        malformed: how many of them were no well-formed action.
+        malformed: how many of them were no well-formed action; those were refused, not executed.
         termination: why it ended: the environment's word, ``max_turns``, ``context`` (the conversation no longer fits
-            the policy), ``infrastructure_error`` or ``not_restorable``.
+            the policy), ``malformed`` (too often in a row), ``infrastructure_error`` or ``not_restorable``.
         trajectory: all messages; its outcome holds the reward.
         completions: the sampled actions with token ids, in order: what a trainer learns on.
         usage: cost of the policy for this episode, a failed first attempt included.
@@ -283,6 +283,9 @@ class _Run:
             result.usage.sampled_tokens += len(completion.token_ids)
             # Text is parsed by the environment, whose syntax it is; calls that came structured are taken as they are.
             action = completion.message if completion.message.tool_calls else completion.text
+            if completion.malformed is not None and completion.stop_reason == "length":
+                # That it was cut off is not to be seen in the text.
+                action = Message(role="assistant", content=completion.text, source={UNDELIVERED: completion.malformed})
             _, reward, terminated, truncated, info = slot.env.step(action)
             result.malformed += completion.malformed is not None or "malformed" in info
             if terminated or truncated:
@@ -295,6 +298,8 @@ class _Run:
 
     def _score(self, slot: _Slot, termination: str) -> None:
         result = slot.result
+        # A goal that needs an orderly end must see that there was none.
+        slot.env.episode.done, slot.env.episode.termination = True, termination
         result.verdict = slot.env.score()
         result.reward, result.termination, slot.over = result.verdict.reward, termination, True
 
@@ -311,7 +316,7 @@ class _Run:
                 id=f"{result.task}#{result.trial}",
                 task=slot.env.task,
                 tools=slot.env.tools,
-                messages=list(slot.env.messages),
+                messages=list(slot.env.transcript),
                 outcome=outcome,
             )
         if slot.failure is None:

@@ -5,6 +5,7 @@ Profiling, training and evaluating on pivots are the same piece of work with dif
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import gymnasium as gym
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from pivotgym.envs.core import AgentEnv
-from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable, PivotGymError
+from pivotgym.envs.errors import BadInput, InfrastructureError, MissingExtra, NotRestorable, PivotGymError, VerifierBug
 from pivotgym.envs.restore import RestoreReport
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json
 from pivotgym.envs.verdict import Verdict
@@ -41,7 +42,10 @@ class TurnResult:
 
     Attributes:
         status: ``ok`` (every completion has a verdict), ``not_restorable``, ``too_long`` (the prompt does not
-            fit the policy's context) or ``infrastructure``; there are verdicts, hence rewards, only with ``ok``.
+            fit the policy's context) or ``infrastructure``; there are verdicts, hence rewards, only with ``ok``. A
+            verifier or domain that raises on one of the actions (:class:`VerifierBug`) counts as infrastructure: a
+            group is judged whole or not at all, as its size is part of the advantage estimate.
+        error: what went wrong; for a bug with the sampled action that met it and the traceback.
         completions: the sampled actions.
         verdicts: one for each completion, in order.
         report: how faithful the restored state is; None where it could not be restored.
@@ -206,16 +210,21 @@ class TurnRunner:
                     [completion.message.model_dump(exclude={"reasoning_content"}), completion.malformed]
                 )
                 if key not in known:
-                    known[key] = self._retry(
-                        lambda completion=completion: verify_completion(  # type: ignore[misc]
-                            verifier, env, completion.message, completion.malformed
-                        )
-                    )
+                    known[key] = self._verdict(verifier, env, completion)
                     result.env_actions += 1
                 result.verdicts.append(known[key])
         except InfrastructureError as error:
             result.verdicts = []
             result.status, result.error = "infrastructure", f"{type(error).__name__}: {error}"
+
+    def _verdict(self, verifier: Verifier, env: AgentEnv, completion: Completion) -> Verdict:
+        try:
+            return self._retry(lambda: verify_completion(verifier, env, completion.message, completion.malformed))
+        except (InfrastructureError, MissingExtra):
+            raise
+        except Exception as error:  # one sampled action must not end a long run, nor a bug be a reward
+            trace = "".join(traceback.format_exception(error))
+            raise VerifierBug(type(error).__name__, completion.text or str(completion.message.chat()), trace) from error
 
     def _verifier_for(self, env: AgentEnv) -> Verifier:
         if isinstance(self._verifier, Verifier):

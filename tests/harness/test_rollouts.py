@@ -14,6 +14,7 @@ import pytest
 from pivotgym.envs.errors import BadInput, EndpointError, ToolServerError
 from pivotgym.envs.tools.servicedesk import ServiceDesk, act
 from pivotgym.envs.trajectory import Message, Task, ToolCall
+from pivotgym.envs.verdict import Verdict
 from pivotgym.harness.policies.base import Completion, Conversation, Policy, Sampling, Usage
 from pivotgym.harness.policies.transformers_policy import PromptTooLong
 from pivotgym.harness.rollouts import EpisodeResult, run_episodes
@@ -207,3 +208,35 @@ def test_a_task_that_cannot_be_built_is_excluded_at_once() -> None:
     task = Task(env="pivotgym/Tools-v0", id="nobody", data={"domain": "servicedesk", "index": -1, "split": "no"})
     results = run_episodes(lambda: gym.make("pivotgym/Tools-v0"), [task], RulePolicy(pay_then_done))
     assert results[0].excluded and results[0].termination == "not_restorable" and results[0].attempts == 1
+
+
+class NeedsAnEnd(Ledger):
+    """Its goal asks for an orderly end."""
+
+    def score(self) -> Verdict:
+        return super().score().model_copy(update={"reward": float(self.episode.termination == "done")})
+
+
+def test_the_goal_knows_that_an_episode_was_cut_off() -> None:
+    class Short(RulePolicy):
+        def sample(self, conversations: Any, n: int = 1, sampling: Any = None) -> list[list[Completion]]:
+            if said(conversations[0]) >= 2 and "101" in conversations[0].messages[1].text:
+                raise PromptTooLong(0, 99, 10)
+            return super().sample(conversations, n, sampling)
+
+    results = run_episodes(NeedsAnEnd, TASKS[:3], Short(pay_then_done), batch=1, max_turns=3)
+    assert [(r.termination, r.reward) for r in results] == [("done", 1.0), ("context", 0.0), ("max_turns", 0.0)]
+
+
+def test_malformed_output_is_refused_and_recorded() -> None:
+    class CutOff(RulePolicy):
+        def sample(self, conversations: Any, n: int = 1, sampling: Any = None) -> list[list[Completion]]:
+            found = super().sample(conversations, n, sampling)
+            message = Message(role="assistant", content="done")
+            return [[Completion(message, "done", stop_reason="length", malformed="cut off")] for _ in found]
+
+    for policy in (RulePolicy(lambda c, s: "<think>done"), CutOff(pay_then_done)):
+        (result,) = run_episodes(Ledger, TASKS[:1], policy)
+        assert (result.termination, result.reward, result.turns, result.malformed) == ("malformed", 0.0, 3, 3)
+        assert result.verdict is not None and result.verdict.rule == "malformed"
+        assert result.trajectory is not None and len(result.trajectory.turns) == len(result.completions) == 3

@@ -13,15 +13,17 @@ from rich.console import Console
 from pivotgym.envs.check import CheckReport, check_env_laws
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.laws import LAWS
+from pivotgym.envs.trajectory import Trajectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from ledger import BROKEN, Ledger, demonstrate
+from ledger import BROKEN, DEMONSTRATION, Echoes, EchoesCopies, EchoesText, Ledger, demonstrate
 
 
 def check(kind: type[Ledger], **options: object) -> CheckReport:
     name = f"tests/{kind.__name__}-v0"
-    if name not in gym.registry:
-        gym.register(name, entry_point=kind)
+    for known in (Ledger, kind):  # the tasks name the environment all derive from
+        if f"tests/{known.__name__}-v0" not in gym.registry:
+            gym.register(f"tests/{known.__name__}-v0", entry_point=known)
     trajectories = [demonstrate(kind(), 0), demonstrate(kind(), 1)]
     return check_env_laws(name, trajectories, resets=10, **options)  # type: ignore[arg-type]
 
@@ -41,6 +43,28 @@ def test_a_broken_one_is_found(kind: type[Ledger]) -> None:
     for law in BROKEN[kind]:
         reason = report.result(law).detail
         assert (len(reason) > 20 and "raised" not in reason) or kind.__name__ == "WrongObservation", reason
+
+
+def test_a_recording_of_other_results_is_found_out_and_so_is_one_that_repeats_it() -> None:
+    recording = demonstrate(Ledger())
+    for message in recording.messages:
+        if message.role == "tool":
+            message.content = "totally other"
+    for kind in (Ledger, Echoes, EchoesCopies, EchoesText):
+        check(kind, laws=["determinism"])  # registers it
+        report = check_env_laws(f"tests/{kind.__name__}-v0", [recording], laws=["fidelity"])
+        assert report.broken == ["fidelity"], kind
+
+
+def test_recordings_with_refused_actions_keep_the_laws() -> None:
+    env = Ledger()
+    env.reset(seed=3)
+    for action in (DEMONSTRATION[0], "<tool_call>{", DEMONSTRATION[1], "<think>", "<think>", DEMONSTRATION[2]):
+        env.step(action)
+    recording = Trajectory(id="refused", task=env.task, messages=list(env.transcript))
+    check(Ledger, laws=["determinism"])
+    report = check_env_laws("tests/Ledger-v0", [recording], resets=5)
+    assert report.passed, [result.detail for result in report.results if not result.passed]
 
 
 def test_without_recordings_it_makes_its_own() -> None:

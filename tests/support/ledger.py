@@ -172,6 +172,42 @@ class ExplainsEverythingAway(TellsTheTime):
         return "clock"
 
 
+class Echoes(Ledger):
+    """A replay hands back what the recording holds."""
+
+    def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
+        response = super().respond(action, recorded)
+        return Response(list(recorded), response.done, response.termination) if recorded else response
+
+
+class EchoesCopies(Ledger):
+    """The same, made to look like results of its own."""
+
+    def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
+        response = super().respond(action, recorded)
+        told = [message.model_copy() for message in recorded or ()]
+        return Response(told, response.done, response.termination) if told else response
+
+
+class EchoesText(Ledger):
+    """Executes, and then says what the recording says."""
+
+    def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
+        response = super().respond(action, recorded)
+        for mine, theirs in zip(response.messages, recorded or (), strict=False):
+            mine.content = theirs.content
+        return response
+
+
+class SharesMessages(Ledger):
+    """A fork's conversation is its parent's."""
+
+    def fork(self) -> SharesMessages:
+        child = super().fork()
+        child.episode.messages = list(self.episode.messages)
+        return child
+
+
 class HandsOutThePivot(Ledger):
     """``info`` holds the recording."""
 
@@ -279,6 +315,10 @@ BROKEN: dict[type[Ledger], set[str]] = {
     BlindDiff: {"equivalence"},
     TellsTheTime: {"fidelity", "determinism"},
     ExplainsEverythingAway: {"fidelity"},
+    Echoes: {"fidelity"},
+    EchoesCopies: {"fidelity"},
+    EchoesText: {"fidelity"},
+    SharesMessages: {"isolation"},
     HandsOutThePivot: {"blindness"},
     HintsInObservation: {"blindness"},
     HintsInInfo: {"blindness"},
