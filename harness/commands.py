@@ -6,6 +6,7 @@ Engines are imported inside ``run``; only their option models are needed to pars
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ from pivotgym.harness.learner import LoraOptions
 from pivotgym.harness.pivots import FilterConfig
 from pivotgym.harness.profiling import ProfileConfig
 
-OUT = Console()
+# Tables sent to a file or a pager need more than the 80 columns rich assumes there.
+OUT = Console(width=None if sys.stdout.isatty() else 110)
 
 
 class Command(Protocol):
