@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.harness.forward import Logprobs, group_logprobs, padded_logprobs, supports_shared_prompt
-from pivotgym.harness.policies.transformers_policy import merge_adapter
 from pivotgym.harness.runs import adapter_digest, whole_folder, write_json
 
 LEARNER, REFERENCE = "default", "reference"
@@ -111,8 +110,11 @@ class Learner:
                 else _with_adapter(model, warm_start, reference=reference)
             )
         else:
-            self.model = model if warm_start is None else merge_adapter(model, warm_start)
-            model = self.model
+            if warm_start is not None:
+                from pivotgym.harness.policies.transformers_policy import merge_adapter  # late: it takes seconds
+
+                model = merge_adapter(model, warm_start)
+            self.model = model
             model.requires_grad_(True)
             if reference:
                 self._frozen = copy.deepcopy(model).requires_grad_(False).eval()
