@@ -21,7 +21,8 @@ class Continuation(Verifier):
     What it judges of calls is harm and progress in the *state*: at a turn that only reads, any call that changes
     nothing passes. Combine it there: ``any_of(effects,continuation)`` forgives other ways to the goal, ``all_of`` adds
     a check. A text changes no state and the recorded user answers it whatever it says, so texts are judged by
-    :class:`pivotgym.verifiers.talk.TalkRule` first; its reward, where the goal is still reached, is the reward. A demonstration that does not reach the goal itself can vouch for nothing: reward 0.
+    :class:`pivotgym.verifiers.talk.TalkRule` first; its reward, where the goal is still reached, is the reward.
+    A demonstration that does not reach the goal itself can vouch for nothing: reward 0.
 
     Cost: one fork and every later turn of the recording an action, and once more a pivot for the demonstration.
     """

@@ -73,7 +73,7 @@ _FACTORIES: dict[str, Factory] = {
     "tool_call": lambda options: ToolCallMatch(_talk(options)),
     "effects": lambda options: Effects(_talk(options), options.max_extra_calls),
     "goal": lambda options: Goal(),
-    "continuation": lambda options: Continuation(),
+    "continuation": lambda options: Continuation(_talk(options)),
     "judge": _judge,
 }
 _COMPOSITIONS: dict[str, type[AllOf] | type[AnyOf]] = {"all_of": AllOf, "any_of": AnyOf}

@@ -53,9 +53,10 @@ _TOPICS = {
 }
 _ACTIONS = {
     "cancel": r"cancel",
-    "refund": r"refund|reimburs|money back|credited back",
+    "refund": r"refund|reimburs|money back|credited back"
+    r"|\b(?:sen[dt]|paid|pay|on (?:its|the) way)\b[^.!?]{0,30}\bback\b",
     "exchange": r"exchang|swap",
-    "return": r"\breturn(?!\s+flight)(?:s|ed|ing)?\b",
+    "return": r"\breturn(?!\s+flight)(?:s|ed|ing)?\b|\btak(?:e|es|ing) back\b|\btook back\b",
     "change": r"\bchang|modif|updat|switch|adjust|\bedit",
     "book": r"\b(?:re)?book(?:s|ed|ing)?\b",
     "upgrade": r"upgrad",
@@ -70,17 +71,54 @@ _ACTIONS = {
     "enable": r"enabl|turn(?:s|ed|ing)?(?: \w+){0,4} on\b|\bactivat",
     "disable": r"disabl|turn(?:s|ed|ing)?(?: \w+){0,4} off\b|deactivat",
     "restart": r"restart|reboot",
-    "pay": r"\bpa(?:y|ys|id|ying)\b|\bcharg",
+    "pay": r"\bpa(?:y|ys|id|ying)\b(?![^.!?]{0,30}\bback\b)",
+    "charge": r"\bcharg(?:e|es|ed|ing)\b",
     "add": r"\badd(?:s|ed|ing)?\b",
-    "remove": r"remov|delet",
+    "remove": r"remov",
+    "delete": r"delet|\beras",
     "grant": r"\bgrant|provision",
     "revoke": r"revok",
     "approve": r"approv",
-    "send": r"\bsen(?:d|ds|t|ding)\b",
+    "send": r"\b(?:sen(?:d|ds|t|ding)|ship(?:s|ped|ping)?)\b(?![^.!?]{0,30}\bback\b)",
+    "replace": r"\breplac",
+    "open": r"\bopen(?:ed|s|ing)\b|\b(?:I|we|to|will) open\b|\bcreat(?:e|es|ed|ing)\b|\brais(?:e|es|ed|ing)\b",
+    "arrive": r"\barriv(?:e|es|al|ing)\b|\bbe (?:here|there|with you)\b|\bdue\b|\bcom(?:es?|ing)\b(?! to\b)|\bexpected\b"
+    r"|\bdeliver(?:y|s)?\b",
+    "arrived": r"\barrived\b|\bdelivered\b|\bcame\b",
+    "leave": r"\bleaves? (?:our|the|us)\b",
+    "lose": r"\blost\b|\blos(?:e|es|ing)\b|\bstolen\b|\bsteal",
+    "repair": r"\brepair|\bfix(?:ed|es|ing)?\b",
+    "keep": r"\bke(?:ep|eps|pt)\b(?! in mind)",
+    "sell": r"\bs(?:ell|ells|old|elling)\b",
+    "discard": r"\bthr(?:ow|ows|ew|own)\b|\bdiscard",
+    "expire": r"\bexpir",
+    "reject": r"\breject",
     "suspend": r"\bsuspend",
     "resume": r"\bresum",
     "order": r"\bplac(?:e|ed|ing) (?:an|the|your|this) order|\bordered\b",
 }
+_MEETS = {
+    "send": {"replace"},
+    "replace": {"send"},
+    "book": {"arrive"},
+    "delete": {"remove"},
+    "remove": {"delete"},
+    "charge": {"pay"},
+    "pay": {"charge"},
+    "exchange": {"replace"},
+}
+"""What says the same as an action: ``the technician comes on 21 March`` where a visit is booked."""
+_GOES_WITH = {
+    "arrive": {"send"},
+    "arrived": {"arrive"},
+    "book": {"change"},
+    "change": {"add", "remove"},
+    "exchange": {"return", "send"},
+    "return": {"send"},
+    "refund": {"send"},
+    "order": {"arrive"},
+}
+"""What may be spoken of beside an action without adding another one."""
 _IDENTIFYING = {"order id", "reservation id", "ticket", "device", "flight", "item"}
 _TOPIC = {name: re.compile(pattern, re.I) for name, pattern in _TOPICS.items()}
 _ACTION = {name: re.compile(pattern, re.I) for name, pattern in _ACTIONS.items()}
@@ -123,9 +161,9 @@ _DENY = _any(
     r"\bdenied\b|\bineligible\b|\bdeclin|^no[,.](?! problem)|\bnot (?:currently )?(?:have|been|include)",
     r"\bthere (?:is|are) (?:currently )?no\b|\bcould(?: not|n['’]t) find",
 )
-_NEGATION = _any(
-    r"\b(?:not?(?! problem| worries)|never|none|neither|nothing|sorry|refused|unfortunately|unable|denied)\b",
-    r"n['’]t\b|\bcannot\b|\bineligible\b|\bdeclin",
+NEGATION = _any(
+    r"\b(?:not?(?! problem| worries)|never|none|neither|nothing|sorry|refused|unfortunately|unable|denied|wrong)\b",
+    r"n['’]t\b|\bcannot\b|\bineligible\b|\bdeclin|\bincorrect\b|\bimpossible\b",
 )
 _OFFER = _any(r"\b(?:can|could|will|able to|going to|possible)\b|['’]ll\b")
 _DONE = _any(
@@ -145,6 +183,11 @@ _DONE_WORD = re.compile(
     r"|suspend|resum|placed|processed|started|created|completed|submitted|scheduled|issued|raised|logged|opened",
     re.I,
 )
+_PERFORMS = re.compile(r"\b(?:I|we) (?:now )?(?!will|can|could|would|have|may|need|do)(?P<verb>[a-z]+)\b", re.I)
+_RESULTS = {
+    "open": re.compile(r"\byour (?:new )?(?:ticket|case)(?: number| id)? is (?=[A-Z]*\d)", re.I),
+    "book": re.compile(r"\b(?:technician|visit|engineer)\b[^.!?]*\b(?:comes?|is on|takes place)\b", re.I),
+}
 _CLOSE = _any(
     r"you['’]re (?:very |most )?welcome|great day|good day|wonderful day|nice day|take care|goodbye|\bbye\b",
     r"glad I could|happy to (?:have )?help(?:ed)?[.!]|enjoy your|safe travels",
@@ -179,6 +222,11 @@ class Speech:
         denies_loosely: it holds any negation.
         denied: kinds of action that it says cannot be done.
         offered: kinds of action that it says can or will be done.
+        negated: kinds of action in clauses with a negation.
+        stated: kinds of action outside requests.
+        performs: kinds of action in the speaker's own present (``we send a new one``): as good as done.
+        reported: kinds of action in sentences that report something as done.
+        results: kinds of action shown by what came of them (``your ticket is T405``).
         done: it reports an action as carried out (``has been cancelled``).
         done_loosely: the same, weaker wordings included (``is cancelled``, ``I cancelled``).
         closes: it says goodbye.
@@ -191,6 +239,11 @@ class Speech:
     denies_loosely: bool
     denied: frozenset[str]
     offered: frozenset[str]
+    negated: frozenset[str]
+    stated: frozenset[str]
+    performs: frozenset[str]
+    reported: frozenset[str]
+    results: frozenset[str]
     done: bool
     done_loosely: bool
     closes: bool
@@ -215,24 +268,27 @@ class Speech:
 
 def analyse(text: str) -> Speech:
     """Finds out what ``text`` does, by word lists for English service conversations."""
-    # A list's ``1.`` ends no sentence.
-    text = re.sub(r"(?m)^\s*\(?\d{1,2}[.)]\s+", "- ", text)
-    sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if re.search(r"\w", part)]
+    sentences = sentences_of(text)
     plain = [sentence for sentence in sentences if not _is_courtesy(sentence)]
     core = " ".join(plain)
     clauses = [part for sentence in plain for part in re.split(r"[,;:]|\band\b|\bbut\b", sentence)]
     denied = [clause for clause in clauses if _DENY.search(clause)]
-    offered = [clause for clause in clauses if _OFFER.search(clause) and not _NEGATION.search(clause)]
+    offered = [clause for clause in clauses if _OFFER.search(clause) and not NEGATION.search(clause)]
     requests = tuple(
         request for index, part in enumerate(plain) if _is_request(part) for request in _requests(plain, index)
     )
     return Speech(
         requests=requests,
-        actions=_actions(core),
+        actions=actions_of(core),
         denies=any(_DENY.search(part) for part in plain if not _conditional(part)),
-        denies_loosely=any(_NEGATION.search(part) for part in sentences),
-        denied=_actions(" . ".join(denied)),
-        offered=_actions(" . ".join(offered)),
+        denies_loosely=any(NEGATION.search(part) for part in sentences),
+        denied=actions_of(" . ".join(denied)),
+        offered=actions_of(" . ".join(offered)),
+        negated=actions_of(" . ".join(clause for clause in clauses if NEGATION.search(clause))),
+        stated=actions_of(" ".join(part for part in plain if not _is_request(part))),
+        performs=actions_of(" . ".join(match.group() for match in _PERFORMS.finditer(core))),
+        reported=actions_of(" . ".join(clause for clause in clauses if _is_report(clause))),
+        results=frozenset(name for name, pattern in _RESULTS.items() if pattern.search(core)),
         done=any(_reports(part, _DONE) for part in plain if not _conditional(part)),
         done_loosely=any(_reports(part, _DONE) or _reports(part, _DONE_LOOSELY) for part in plain),
         closes=bool(_CLOSE.search(text)) or (bool(sentences) and not plain),
@@ -240,8 +296,45 @@ def analyse(text: str) -> Speech:
     )
 
 
-def _actions(text: str) -> frozenset[str]:
+def sentences_of(text: str) -> list[str]:
+    """The sentences and lines of a text."""
+    # A list's ``1.`` ends no sentence.
+    text = re.sub(r"(?m)^\s*\(?\d{1,2}[.)]\s+", "- ", text)
+    return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if re.search(r"\w", part)]
+
+
+def clauses_of(text: str) -> list[str]:
+    """The clauses of a text, cut at commas, dashes, line ends and between ``and`` or ``but``; courtesies left out."""
+    return [
+        part
+        for sentence in sentences_of(text)
+        if not _is_courtesy(sentence)
+        for part in re.split(r"(?<!\d),|,(?!\d)|[;:()]|\band\b|\bbut\b|\s[-–—]\s", sentence)
+        if re.search(r"\w", part)
+    ]
+
+
+def actions_of(text: str) -> frozenset[str]:
+    """The kinds of action that ``text`` speaks of (``refund``, ``cancel`` …)."""
     return frozenset(name for name, pattern in _ACTION.items() if pattern.search(text))
+
+
+def conveyed(wanted: frozenset[str], given: Speech) -> frozenset[str]:
+    """Which of the ``wanted`` kinds of action a text speaks of, in other words included."""
+    said = given.actions | given.results
+    return frozenset(action for action in wanted if ({action} | _MEETS.get(action, set())) & said)
+
+
+def additional(wanted: frozenset[str], given: frozenset[str]) -> frozenset[str]:
+    """The kinds of action in ``given`` that neither are ``wanted``, nor say the same, nor go with them."""
+    allowed = set(wanted)
+    for action in wanted:
+        allowed |= _MEETS.get(action, set()) | _GOES_WITH.get(action, set())
+    return given - allowed
+
+
+def _is_report(sentence: str) -> bool:
+    return _reports(sentence, _DONE) or _reports(sentence, _DONE_LOOSELY)
 
 
 def _is_courtesy(sentence: str) -> bool:
@@ -289,7 +382,7 @@ _SEQUEL = re.compile(r"(?:,?\s*and|\bso(?: that)?)\s+(?:I|we)(?:['’]ll| will| 
 _EITHER = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _ITEM = re.compile(r"\s*(?:[-*•–]|\(?\d{1,2}[.)])\s*")
 _OPTIONAL = re.compile(r"\bif (?:you|any|applicable|known)|optional", re.IGNORECASE)
-_BACKWARD = re.compile(r"\b(?:these|those|this|that|them|it)\b", re.IGNORECASE)
+_BACKWARD = re.compile(r"\b(?:these|those|this|that|them|it|one)\b", re.IGNORECASE)
 
 
 def _topics(text: str) -> frozenset[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from pivotgym.envs.core import AgentEnv, Pivot
 from pivotgym.envs.trajectory import JsonObject, Message
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
+from pivotgym.verifiers.claims import other_claim, other_polarity
 from pivotgym.verifiers.facts import (
     Fact,
     FactSet,
@@ -20,10 +21,12 @@ from pivotgym.verifiers.facts import (
     stated,
     vocabulary_of,
 )
-from pivotgym.verifiers.speech import CONFIRMATION, Speech, analyse
+from pivotgym.verifiers.speech import CONFIRMATION, Request, Speech, additional, analyse, conveyed, sentences_of
 
 MAX_WORDS_FACTOR, MAX_WORDS_MORE = 2, 40
 """A text may have this many times the demonstration's words, plus so many."""
+MAX_CHARACTERS_FACTOR, MAX_CHARACTERS_MORE = 4, 800
+"""And this many times its characters, plus so many: longer ones are not even read."""
 MAX_EXTRA_FACTS = 2
 """A text may state this many facts beyond the demonstration's, plus a quarter of those the demonstration states."""
 MAX_EXTRA_TOPICS = 1
@@ -41,6 +44,7 @@ class _Case:
     """What a demonstrated text demands; the same for every sample at a pivot.
 
     Attributes:
+        text: the text itself.
         speech: what it does.
         facts: its facts other than terms.
         required: those a sample must state.
@@ -51,6 +55,7 @@ class _Case:
         attributed: which amount, date or time it says of which id or term.
     """
 
+    text: str
     speech: Speech
     facts: FactSet
     required: list[Fact]
@@ -92,6 +97,9 @@ class TalkRule:
     - it denies where the demonstration denies and only there, and offers nothing the demonstration denies; it reports
       as done what the demonstration reports as done and only then; where the demonstration asks for a go-ahead, denies
       or reports, it speaks of at least half of the kinds of action the demonstration speaks of;
+    - it speaks of no action (``I closed the ticket``) that the demonstration does not speak of, pairs no two values
+      or ids the other way round, and puts no clause into doubt, denial or another time
+      (:mod:`pivotgym.verifiers.claims`);
     - it is no list of everything: see ``MAX_EXTRA_FACTS``, ``MAX_WORDS_FACTOR``, ``MIN_DISTINCT_TRIGRAMS``.
 
     A demonstration without any of that to check (``Is there anything else?``) is judged by rule ``talk_only``: a text
@@ -108,7 +116,9 @@ class TalkRule:
     def judge(self, env: AgentEnv, action: Message) -> Verdict:
         """The verdict on a text; both ``action`` and the demonstration have no calls."""
         case = _case(env, pivot_of(env))
-        speech = analyse(action.text)
+        if len(action.text) > MAX_CHARACTERS_FACTOR * len(case.text) + MAX_CHARACTERS_MORE:
+            return _wrong(f"{len(action.text)} characters where the demonstration has {len(case.text)}")
+        speech = _analyse(case, action.text)
         problem = _out_of_bounds(case, action.text, speech)
         if problem is not None:
             return _wrong(*problem)
@@ -124,7 +134,7 @@ class TalkRule:
         if problem is not None:
             return _wrong(problem, {"act": speech.act, "demonstrated_act": case.speech.act})
         if not case.checkable:
-            same = speech.act == case.speech.act
+            same = speech.act == case.speech.act and _other_actions(case.speech, speech) is None
             reason = f"{'also' if same else 'not'} {case.speech.act}; the demonstration has no checkable facts"
             return Verdict(reward=self.talk_only_reward * same, rule="talk_only", reason=reason)
         said = facts_of(text, case.vocabulary)
@@ -144,11 +154,17 @@ class TalkRule:
         replaced = _replaced(case, stated(text, case.vocabulary), said)
         if replaced is not None:
             return _wrong(f"speaks of {replaced[1]} instead of {replaced[0]}")
-        given = attributions(text, case.vocabulary)
+        # ``The bike and the fan on 11 and 28 March respectively``: paired by order, see ``other_claim``.
+        given = {} if re.search(r"\brespectively\b", text, re.IGNORECASE) else attributions(text, case.vocabulary)
         for value, subject in case.attributed.items():
             other = given.get(value, subject)
             if other != subject and other in case.subjects:
                 return _wrong(f"says {value} of {other}, the demonstration of {subject}")
+        short = case.speech.words <= SHORT_TEXT_WORDS
+        otherwise = _other_actions(case.speech, speech)
+        otherwise = otherwise or other_claim(case.text, text, case.vocabulary, case.known, short=short)
+        if otherwise is not None:
+            return _wrong(otherwise)
         evidence = {"facts": [str(fact) for fact in [*case.required, *case.terms]], "act": case.speech.act}
         return Verdict(reward=1.0, rule="facts", reason="conveys what the demonstration conveys", evidence=evidence)
 
@@ -170,6 +186,9 @@ def prose_problem(env: AgentEnv, demonstrated: str, sampled: str) -> str | None:
     invented = _invented(said, known)
     if invented:
         return "invents " + ", ".join(map(str, invented))
+    contrary = other_polarity(demonstrated, sampled)
+    if contrary:
+        return contrary
     stems, found = _stems(demonstrated), _stems(sampled)
     if stems and 4 * len(stems & found) < len(stems):
         return "says something else"
@@ -198,7 +217,7 @@ def _build_case(env: AgentEnv, text: str) -> _Case:
     named = FactSet(fact for fact in facts if fact.kind == "term")
     terms = [fact for fact in named if not user_said.covers(fact)]
     known = FactSet([*known_facts(conversation, vocabulary), *facts_of(text, vocabulary)])
-    return _Case(speech, FactSet(hard), required, terms, named, known, vocabulary, attributions(text, vocabulary))
+    return _Case(text, speech, FactSet(hard), required, terms, named, known, vocabulary, attributions(text, vocabulary))
 
 
 def _out_of_bounds(case: _Case, text: str, speech: Speech) -> tuple[str, JsonObject] | None:
@@ -241,16 +260,65 @@ def _other_act(wanted: Speech, given: Speech) -> str | None:
     negates = given.denies or (given.denies_loosely and wanted.words <= SHORT_TEXT_WORDS)
     if negates and not wanted.denies_loosely:
         return "denies"
-    if given.done and not wanted.done_loosely:
+    short = wanted.words <= SHORT_TEXT_WORDS
+    if short and (wanted.denied & given.offered) - wanted.offered:
+        return "both denies and offers it"
+    kept = bool(given.reported) and given.reported <= wanted.performs | wanted.reported
+    if given.done and not wanted.done_loosely and not kept:
         return "reports something as done that is not"
     reports = wanted.done_loosely and not wanted.requests and not wanted.denies
-    if (wanted.done or reports) and not given.done_loosely:
+    shown = bool(wanted.reported) and wanted.reported <= given.results | given.reported
+    if (wanted.done or reports) and not given.done_loosely and not shown:
         return "does not report what was done"
-    if wanted.denies or wanted.done or reports or CONFIRMATION in wanted.asked:
-        common = wanted.actions & given.actions
+    informs = short and not wanted.requests
+    if wanted.denies or wanted.done or reports or informs or CONFIRMATION in wanted.asked:
+        common = conveyed(wanted.actions, given)
         if 2 * len(common) < len(wanted.actions):
             return "does not speak of " + ", ".join(sorted(wanted.actions - given.actions))
     return None
+
+
+def _other_actions(wanted: Speech, given: Speech) -> str | None:
+    # Who asks for a go-ahead may name in the question what for; any other action would be a claim of its own.
+    claimed = given.stated if wanted.requests else given.actions
+    if wanted.denies:
+        claimed -= given.negated
+    more_actions = additional(
+        wanted.actions | wanted.results, claimed if wanted.words <= SHORT_TEXT_WORDS else given.reported
+    )
+    if more_actions:
+        return "speaks of " + ", ".join(sorted(more_actions)) + " where the demonstration does not"
+    return None
+
+
+def _analyse(case: _Case, text: str) -> Speech:
+    """What a sampled text does; where a go-ahead is asked for, with what only this demonstration makes clear.
+
+    A question that holds every demonstrated fact asks for the go-ahead. A refusal beside it that holds none of them
+    (``16 March is full``) is no refusal of what is asked.
+    """
+    speech = analyse(text)
+    if CONFIRMATION not in case.speech.asked or not len(case.facts):
+        return speech
+    sentences = sentences_of(text)
+    held = [facts_of(sentence, case.vocabulary) for sentence in sentences]
+    asks = [
+        sentence.rstrip().endswith("?") and not case.facts.missing_from(said)
+        for sentence, said in zip(sentences, held, strict=True)
+    ]
+    if not any(asks):
+        return speech
+    rest = [sentence for sentence, asked in zip(sentences, asks, strict=True) if not asked]
+    others = analyse("\n".join(rest))
+    about = [said for said, asked in zip(held, asks, strict=True) if not asked]
+    harmless = not any(case.facts.covers(fact) for said in about for fact in said)
+    question = analyse(" ".join(sentence for sentence, asked in zip(sentences, asks, strict=True) if asked))
+    return replace(
+        speech,
+        requests=(Request(frozenset({CONFIRMATION})), *others.requests),
+        denies=question.denies or (speech.denies and not harmless),
+        denies_loosely=question.denies_loosely or (speech.denies_loosely and not harmless),
+    )
 
 
 def _invented(said: FactSet, known: FactSet) -> list[Fact]:
