@@ -1,7 +1,9 @@
 """Runs a stage of the loop in processes that are killed: ``loop_worker.py STAGE UNDISTURBED DISTURBED KILLS SEED``.
 
 Each attempt is a forked child that runs the stage from the beginning, as the same command given again would; the
-parent ends it with SIGKILL after a random time. Forking spares the imports. Prints how many kills met a live child.
+parent ends it with SIGKILL when its results have grown a random number of times, and a random few milliseconds later.
+So the kills are spread over the work on a fast machine as on a busy one. Forking spares the imports. Prints how many
+kills met a live child.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lamps
@@ -32,7 +35,7 @@ def run_profile(out: Path, start: Path) -> None:
 
 def run_train(out: Path, start: Path) -> None:
     config = TrainConfig(
-        steps=16,
+        steps=24,
         batch=4,
         group=4,
         inner_epochs=2,
@@ -60,25 +63,56 @@ def policy(start: Path) -> TransformersPolicy:
     return made
 
 
+RESULTS = {"profile": "profile.jsonl", "train": "metrics.jsonl", "sft": "metrics.jsonl"}
 STAGES = {"profile": run_profile, "train": run_train, "sft": run_sft}
 
 
-def attempt(stage: str, out: Path, start: Path, after: float | None) -> bool:
-    """One run; True when the kill met it alive. Without ``after`` it may end by itself."""
+def wait_for_growth(file: Path, times: int, ended: Callable[[], bool]) -> None:
+    """Returns when ``file`` was seen to grow so many times, or the process that writes it has ended."""
+    before, limit = size(file), time.monotonic() + 120
+    while times > 0 and not ended():
+        assert time.monotonic() < limit, f"{file} does not grow"
+        now = size(file)
+        times -= now > before
+        before = now
+        time.sleep(0.001)
+
+
+def size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def attempt(stage: str, out: Path, start: Path, rng: random.Random | None) -> bool:
+    """One run; True when the kill met it alive. Without ``rng`` it may end by itself."""
     child = os.fork()
     if child == 0:
-        status = 1
+        code = 1
         try:
             STAGES[stage](out, start)
-            status = 0
+            code = 0
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(status)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+            os._exit(code)
+    status: int | None = None
+
+    def ended() -> bool:
+        nonlocal status
+        if status is None:
+            found, said = os.waitpid(child, os.WNOHANG)
+            status = said if found else None
+        return status is not None
+
+    if rng is not None:
+        wait_for_growth(out / RESULTS[stage], rng.randint(0, 2), ended)
+        time.sleep(rng.uniform(0, 0.02))
+        if not ended():
+            os.kill(child, signal.SIGKILL)
+    if status is None:
+        _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return True
     if os.WEXITSTATUS(status) != 0:
@@ -90,13 +124,11 @@ def main() -> None:
     stage, undisturbed, disturbed, kills, seed = sys.argv[1:]
     torch.set_num_threads(1)
     start = Path(undisturbed).parent
-    began = time.perf_counter()
     attempt(stage, Path(undisturbed), start, None)
-    whole = time.perf_counter() - began
     rng = random.Random(int(seed))
-    hits = sum(attempt(stage, Path(disturbed), start, rng.uniform(0.0, 0.16 * whole)) for _ in range(int(kills)))
+    hits = sum(attempt(stage, Path(disturbed), start, rng) for _ in range(int(kills)))
     attempt(stage, Path(disturbed), start, None)
-    print(json.dumps({"hits": hits, "seconds": whole}))
+    print(json.dumps({"hits": hits}))
 
 
 if __name__ == "__main__":

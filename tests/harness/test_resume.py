@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import lamps
+import loop_worker
 import pytest
 import torch
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.jsonl import write_jsonl
 from pivotgym.harness.learner import OptimOptions
 from pivotgym.harness.pivots import FilterConfig, filter_file
 from pivotgym.harness.profiling import ProfileConfig, profile
@@ -63,8 +67,8 @@ def test_train_survives_ten_kills(start: Path) -> None:
     assert hits == 10, "kills came too late to disturb anything"
     weights = "final/adapter_model.safetensors"
     same(calm, killed, ["metrics.jsonl", "summary.json", "settings.json", weights, "final/adapter_config.json"])
-    assert [p.name for p in sorted((killed / "checkpoints").iterdir())] == ["step-000014", "step-000016"]
-    last = "checkpoints/step-000016/adapter_model.safetensors"
+    assert [p.name for p in sorted((killed / "checkpoints").iterdir())] == ["step-000022", "step-000024"]
+    last = "checkpoints/step-000024/adapter_model.safetensors"
     assert (calm / last).read_bytes() == (calm / weights).read_bytes()
 
 
@@ -72,6 +76,53 @@ def test_sft_survives_kills(start: Path) -> None:
     calm, killed, hits = disturb("sft", start, 4, 3)
     assert hits == 4
     same(calm, killed, ["metrics.jsonl", "summary.json", "final/model.safetensors"])
+
+
+def command(*words: object) -> subprocess.Popen[str]:
+    """A real ``pivotgym`` command in a process of its own, which knows the domain of these tests."""
+    program = "import lamps; from pivotgym.harness.cli import main; main()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 0, said[-3000:]
+
+
+def kill_when_grown(process: subprocess.Popen[str], file: Path, times: int) -> None:
+    loop_worker.wait_for_growth(file, times, lambda: process.poll() is not None)
+    process.kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, said[-3000:]
+
+
+@pytest.mark.parametrize("stage", ["profile", "train"])
+def test_a_killed_command_given_again_goes_on(start: Path, tmp_path: Path, stage: str) -> None:
+    model = shutil.copytree(start / "sft" / "final", tmp_path / "model")
+    lamps.tokenizer().save_pretrained(str(model))
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    if stage == "profile":
+        write_jsonl(tmp_path / "recorded.jsonl", lamps.trajectories(30, seed=2))
+        words = ["profile", tmp_path / "recorded.jsonl", "--policy", model, "--rollouts", 4, "--max-tokens", 4]
+        outs, again, results = (calm / "profile.jsonl", killed / "profile.jsonl"), [], "profile.jsonl"
+        wanted = ["profile.jsonl", "profile.trajectories.jsonl"]
+    else:
+        words = ["train", start / "pivots.jsonl", "--policy", model, "--steps", 12, "--batch", 4, "--group", 4]
+        words += ["--max-tokens", 4, "--save-every", 2, "--eval-every", 4, "--lora.rank", 4, "--lr", 1e-2]
+        outs, again, results = (calm, killed), ["--resume"], "metrics.jsonl"
+        wanted = ["metrics.jsonl", "summary.json", "final/adapter_model.safetensors"]
+    finish(command(*words, "--out", outs[0]))
+    kill_when_grown(command(*words, "--out", outs[1]), killed / results, 4)
+    assert (killed / results).stat().st_size < (calm / results).stat().st_size
+    finish(command(*words, "--out", outs[1], *again))
+    same(calm, killed, wanted)
 
 
 def test_other_settings_are_refused_by_name(start: Path) -> None:
