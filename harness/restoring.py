@@ -63,7 +63,11 @@ class RestoreSummary(BaseModel):
     Attributes:
         trajectories: all that were read, those that could not be restored included.
         turns: states restored.
+        turns_recorded: turns there were to restore; fewer restored means that trajectories were given up (rows that
+            cannot be read have no turns to count).
         observations: recorded tool results whose call was executed again: ``matched + diverged``.
+        observations_recorded: tool results that follow those turns in the recordings: ``observations + recorded`` where
+            none was missed.
         matched: those equal to the replayed ones; ``normalised`` of them only after the domain's normaliser.
         diverged: those that are not.
         recorded: results taken from the recording because their call never ran (an injected service error); they are
@@ -78,7 +82,9 @@ class RestoreSummary(BaseModel):
     file: str | None = None
     trajectories: int = 0
     turns: int = 0
+    turns_recorded: int = 0
     observations: int = 0
+    observations_recorded: int = 0
     matched: int = 0
     diverged: int = 0
     seconds: float = 0.0
@@ -108,7 +114,9 @@ class RestoreSummary(BaseModel):
 _COUNTS = (
     "trajectories",
     "turns",
+    "turns_recorded",
     "observations",
+    "observations_recorded",
     "matched",
     "diverged",
     "normalised",
@@ -188,8 +196,8 @@ def print_summary(summary: RestoreSummary, console: Console) -> None:
     compared = f"{summary.fidelity:.4%}" if summary.fidelity is not None else "nothing to compare"
     rows = [
         ("trajectories", f"{summary.trajectories:,}"),
-        ("turns restored", f"{summary.turns:,}"),
-        ("observations compared", f"{summary.observations:,}"),
+        ("turns restored", f"{summary.turns:,} of {summary.turns_recorded:,}"),
+        ("observations compared", f"{summary.observations:,} of {summary.observations_recorded:,}"),
         ("matched", f"{summary.matched:,}"),
         ("  of these after normalising", f"{summary.normalised:,}"),
         ("diverged", f"{summary.diverged:,}"),
@@ -243,6 +251,7 @@ def _restore_one(trajectory: Trajectory, turn: int | None, strict: bool) -> Rest
         first = trajectory.messages[: trajectory.turns[0]]
         summary.before_first_turn = sum(message.role == "tool" for message in first)
     turns = range(len(trajectory.turns)) if turn is None else [turn]
+    summary.turns_recorded, summary.observations_recorded = _recorded(trajectory, turn)
     now: int | None = None
     try:
         # Turn 0 of a trajectory without turns: the environment says what is wrong with it.
@@ -262,6 +271,17 @@ def _restore_one(trajectory: Trajectory, turn: int | None, strict: bool) -> Rest
     except BadInput as error:
         _give_up(summary, NotRestored(trajectory=trajectory.id, kind="bad_input", problem=str(error), turn=now))
     return summary
+
+
+def _recorded(trajectory: Trajectory, turn: int | None) -> tuple[int, int]:
+    """Turns to restore, and the tool results that follow them; with one ``turn``, all results up to its answer."""
+    starts = trajectory.turns
+    if not starts or (turn is not None and not -1 < turn < len(starts)):
+        return 0, 0
+    last = turn is None or turn + 1 == len(starts)
+    end = len(trajectory.messages) if last or turn is None else starts[turn + 1]
+    counted = trajectory.messages[starts[0] if turn is None else 0 : end]
+    return len(starts) if turn is None else 1, sum(message.role == "tool" for message in counted)
 
 
 def _make(trajectory: Trajectory) -> AgentEnv:

@@ -63,6 +63,7 @@ def test_the_untouched_runs(untidy: Any) -> None:
     assert summary.trajectories == 3 and summary.turns > 20 and summary.observations > 5
     assert summary.matched == summary.observations and summary.fidelity == 1.0
     assert summary.by_kind == {} and summary.inconsistent == 0
+    assert summary.turns_recorded == summary.turns and summary.observations_recorded == summary.observations
 
 
 @pytest.mark.parametrize(("name", "expected"), FILES.items(), ids=FILES)
@@ -144,6 +145,8 @@ def test_a_task_of_another_run_is_reported_not_hidden(shared_data: Path, tmp_pat
     assert sum(summary.by_kind.values()) == summary.diverged
     strict = restore_file(path, strict=True)
     assert [one.kind for one in strict.not_restorable] == ["diverged"] and strict.turns < summary.turns
+    assert strict.turns_recorded == summary.turns == summary.turns_recorded, "what was given up shows as missing"
+    assert strict.observations_recorded == summary.observations_recorded > strict.observations
 
 
 def conversation(*steps: tuple[ToolCall, str]) -> Trajectory:
@@ -238,6 +241,7 @@ def test_one_turn_only(untidy: Any) -> None:
     run = next(iter(load_trajectories(path)))
     until = restore_trajectories([run], turn=len(run.turns) - 1)
     assert until.observations == sum(message.role == "tool" for message in run.messages)
+    assert (until.turns_recorded, until.observations_recorded) == (1, until.observations)
     beyond = restore_trajectories([run], turn=500)
     assert beyond.by_kind == {"no_such_turn": 1} and beyond.turns == 0
 
@@ -280,6 +284,7 @@ def test_the_summary_as_json_and_as_a_table(untidy: Any) -> None:
     console = Console(record=True, width=140, quiet=False, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     print_summary(summary, console)
     text = console.export_text()
+    assert f"{summary.turns} of {summary.turns_recorded}" in text
     assert "no_messages" in text and "different" in text and f"{summary.fidelity:.4%}" in text
     assert RestoreSummary.model_validate(summary.model_dump(exclude={"fidelity"})) == summary
 
@@ -300,4 +305,8 @@ def test_bench_measures_what_it_says() -> None:
     assert all(row.low <= row.median <= row.high and row.repeats == 5 for row in rows)
     console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     print_rows(rows, console)
-    assert "≥ 20 x" in console.export_text()
+    assert all(row.wall is not None and row.wall > 0 for row in rows)
+    fork = by_name["fork"]
+    assert fork.wall is not None and fork.wall >= 0.9 * fork.median, "one thread: no more CPU time than wall clock"
+    shown = console.export_text()
+    assert "≥ 20 x" in shown and "wall clock" in shown and "CPU" in shown
