@@ -1,9 +1,10 @@
 """Timings of the tool-calling environments: the engine of ``pivotgym bench tools``.
 
-Every figure is a median over repetitions in one run, with the quartiles beside it. Times are CPU time of this process:
-nothing here waits for a disk or a network, and on a busy machine wall-clock time would flatter the ratios, because
-the longer work is the one that is interrupted. The workload is a conversation of at least 20 tool calls that is made on
-the spot from the domain's own tasks, one call a turn.
+Every figure is a median over repetitions in one run, with the quartiles beside it. Targets are held against CPU time of
+this process: nothing here waits for a disk or a network, and on a busy machine wall-clock time would flatter the
+ratios, because the longer work is the one that is interrupted. The median wall-clock time stands beside it. The
+workload is a conversation of at least 20 tool calls that is made on the spot from the domain's own tasks, one call a
+turn.
 
 How much a kept snapshot saves depends on what the calls cost. So the ratio is given twice where a domain allows it: for
 the mix of calls that its tasks expect, which has the target, and for lookups alone, the cheapest calls there are.
@@ -15,7 +16,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -41,10 +42,11 @@ class BenchRow(BaseModel):
     Attributes:
         name: what was measured.
         unit: ``ms`` (of CPU time) or ``x`` (a ratio).
-        median: over all repetitions.
+        median: over all repetitions, of CPU time.
         low: first quartile.
         high: third quartile.
         repeats: how many repetitions.
+        wall: median of wall-clock time in ``unit``.
         target: the bound it is held to, or None; ``ms`` must stay below it, a ratio must reach it.
     """
 
@@ -54,6 +56,7 @@ class BenchRow(BaseModel):
     low: float
     high: float
     repeats: int
+    wall: float | None = None
     target: float | None = None
 
     @property
@@ -102,14 +105,19 @@ def bench_tools(repeats: int = 30, domains: Iterable[str] | None = None) -> list
 
 def print_rows(rows: list[BenchRow], console: Console) -> None:
     """Prints the figures with their quartiles and targets."""
-    table = Table(title="bench tools: CPU time, medians and quartiles", title_justify="left")
-    for column in ("", "median", "quartiles", "n", "target", ""):
-        table.add_column(column, justify="right" if column in ("median", "quartiles", "n", "target") else "left")
+    numbers = ("CPU", "quartiles", "wall clock", "n", "target")
+    table = Table(
+        title="bench tools: medians and quartiles of CPU time, medians of wall-clock time; targets are for CPU time",
+        title_justify="left",
+    )
+    for column in ("", "CPU", "quartiles", "wall clock", "n", "target", ""):
+        table.add_column(column, justify="right" if column in numbers else "left")
     for row in rows:
         sign = "" if row.target is None else f"{'≥' if row.unit == 'x' else '<'} {row.target:g} {row.unit}"
         verdict = {None: "", True: "met", False: "missed"}[row.met]
         spread = f"{row.low:.3g} to {row.high:.3g}"
-        table.add_row(row.name, f"{row.median:.3g} {row.unit}", spread, str(row.repeats), sign, verdict)
+        wall = "" if row.wall is None else f"{row.wall:.3g} {row.unit}"
+        table.add_row(row.name, f"{row.median:.3g} {row.unit}", spread, wall, str(row.repeats), sign, verdict)
     console.print(table)
 
 
@@ -208,18 +216,27 @@ def _replay_afresh(work: Workload) -> None:
         raise AssertionError("a fresh replay found a kept state")
 
 
-def _time(repeats: int, *works: Callable[[], object]) -> list[list[float]]:
-    """Milliseconds of each repetition of each work, done in turns, after two rounds that are not counted."""
-    times: list[list[float]] = [[] for _ in works]
+@dataclass
+class _Times:
+    """Milliseconds of each repetition."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+
+def _time(repeats: int, *works: Callable[[], object]) -> list[_Times]:
+    """Times of each work, done in turns, after two rounds that are not counted."""
+    times = [_Times() for _ in works]
     enabled = gc.isenabled()
     gc.disable()  # a collection in the middle would be charged to whoever runs then
     try:
         for number in range(repeats + 2):
             for work, taken in zip(works, times, strict=True):
-                began = time.process_time()
+                wall, cpu = time.perf_counter(), time.process_time()
                 work()
                 if number >= 2:
-                    taken.append((time.process_time() - began) * 1000)
+                    taken.cpu.append((time.process_time() - cpu) * 1000)
+                    taken.wall.append((time.perf_counter() - wall) * 1000)
             if enabled:
                 gc.collect(0)
     finally:
@@ -228,15 +245,29 @@ def _time(repeats: int, *works: Callable[[], object]) -> list[list[float]]:
     return times
 
 
-def _row(name: str, times: list[float], target: float | None = None) -> BenchRow:
-    low, median, high = _quartiles(times)
-    return BenchRow(name=name, unit="ms", median=median, low=low, high=high, repeats=len(times), target=target)
+def _row(name: str, times: _Times, target: float | None = None) -> BenchRow:
+    return _figure(name, "ms", times.cpu, times.wall, target)
 
 
-def _ratio(name: str, slow: list[float], fast: list[float], target: float | None = None) -> BenchRow:
+def _ratio(name: str, slow: _Times, fast: _Times, target: float | None = None) -> BenchRow:
     """The median of the ratios of the pairs that were measured one after the other."""
-    low, median, high = _quartiles([one / other for one, other in zip(slow, fast, strict=True)])
-    return BenchRow(name=name, unit="x", median=median, low=low, high=high, repeats=len(slow), target=target)
+    cpu = [one / other for one, other in zip(slow.cpu, fast.cpu, strict=True)]
+    wall = [one / other for one, other in zip(slow.wall, fast.wall, strict=True)]
+    return _figure(name, "x", cpu, wall, target)
+
+
+def _figure(name: str, unit: str, cpu: list[float], wall: list[float], target: float | None) -> BenchRow:
+    low, median, high = _quartiles(cpu)
+    return BenchRow(
+        name=name,
+        unit=unit,
+        median=median,
+        low=low,
+        high=high,
+        repeats=len(cpu),
+        wall=statistics.median(wall),
+        target=target,
+    )
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:
