@@ -103,18 +103,22 @@ def find_files(run: Path) -> RunFiles:
             found.timings.append(path.parent)
         elif name == "metrics.jsonl":
             _add_stage(found, path)
-        elif name == "episodes.jsonl":
+        elif name == "episodes.jsonl" and _has(path, "task", "reward"):
             found.episodes.setdefault(side_of(found, path.parent), path)
-        elif _is_rows(name, "pivots"):
+        elif _is_rows(name, "pivots") and _has(path, "trajectory", "turn", "split"):
             found.pivots = _first(found, found.pivots, path)
-        elif _is_rows(name, "profile"):
+        elif _is_rows(name, "profile") and _has(path, "trajectory", "turn", "status"):
             found.profile = _first(found, found.profile, path)
-        elif name.endswith(".jsonl") and _is_episodes(path):
+        elif name.endswith(".jsonl") and _has(path, "task", "trial", "reward"):
             found.episodes.setdefault(side_of(found, path.parent), path)
         elif name.endswith(".json") and path.stat().st_size <= LARGEST_JSON:
             _add_json(found, path)
     if found.empty:
-        raise BadInput("nothing of a run in this folder (no profile, pivots, metrics or evaluation)", file=root)
+        raise BadInput(
+            "nothing of a run in this folder; looked in it and below for profile*.jsonl, pivots*.jsonl, metrics.jsonl, "
+            "episodes.jsonl (each with a row of its kind), and the summaries of restore, filter and evaluate (*.json)",
+            file=root,
+        )
     return found
 
 
@@ -147,14 +151,15 @@ def _is_rows(name: str, word: str) -> bool:
     return name.endswith(".jsonl") and name.startswith(word) and not name.endswith(".trajectories.jsonl")
 
 
-def _is_episodes(path: Path) -> bool:
+def _has(path: Path, *names: str) -> bool:
+    """Whether the first row has these fields."""
     with path.open("rb") as file:
-        line = file.readline(1 << 16)
+        line = file.readline(LARGEST_JSON)
     try:
         row: Any = json.loads(line)
     except ValueError:
         return False
-    return isinstance(row, dict) and {"task", "trial", "reward"} <= set(row)
+    return isinstance(row, dict) and set(names) <= set(row)
 
 
 def _first(found: RunFiles, before: Path | None, path: Path) -> Path:
@@ -165,7 +170,7 @@ def _first(found: RunFiles, before: Path | None, path: Path) -> Path:
 
 
 def _add_stage(found: RunFiles, path: Path) -> None:
-    rows = list(rows_of(path, found))
+    rows = [row for row in rows_of(path, found) if row.get("kind") in ("train", "eval", "sft")]
     if not rows:
         return
     stage = Stage(path.parent, rows, _json(path.with_name("summary.json"), found) or {})
@@ -189,7 +194,7 @@ def _add_json(found: RunFiles, path: Path) -> None:
         found.restore = found.restore or value
     elif {"candidates", "always_wrong", "pivots"} <= set(value):
         found.filter = found.filter or value
-    elif "success" in value or "pass_at_k" in value or "pass_hat_k" in value:
+    elif isinstance(value.get("success"), dict) and "mean" in value["success"] and "episodes" in value:
         found.episode_summaries.setdefault(side_of(found, path.parent), value)
 
 

@@ -186,14 +186,27 @@ def test_costs_add_up(run: Path, page: Page) -> None:
     assert figures["total"]["trained_tokens"] == own  # the shipped one is apart
 
 
+def test_stages_that_share_a_folder_are_counted_once_each(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "profile.jsonl").write_bytes((run / "profile" / "profile.jsonl").read_bytes())
+    figures = {"model_calls": 3, "trained_tokens": 5, "seconds": 1.0}
+    for stage, part in (("train", 1), ("evaluate pivots", 1), ("train", 2), ("evaluate pivots", 2)):
+        append_row(tmp_path / "timings.jsonl", {"stage": stage, "part": part, **figures})
+    cost = report_figures(tmp_path)["cost"]
+    assert [(stage["stage"], stage["model_calls"]) for stage in cost["stages"]] == [
+        ("train", 6), ("evaluate pivots", 6),
+    ]  # fmt: skip
+    assert cost["total"]["model_calls"] == 12 and cost["total"]["trained_tokens"] == 20
+
+
 def test_episode_success_has_honest_intervals(run: Path, page: Page) -> None:
     figures = report_figures(run)["episodes"]["sides"]
     for side, found in figures.items():
         rows = list(read_rows(run / "evaluate" / side / "episodes.jsonl"))
         success = found["success"]
         assert success["mean"] == pytest.approx(sum(row["reward"] >= 1 for row in rows) / len(rows))
-        own = json.loads((run / "evaluate" / side / "summary.json").read_text())["success"]
-        assert success == own or own["low"] == own["high"]
+        own = json.loads((run / "evaluate" / side / "summary.json").read_text())
+        for name in ("success", "pass_at_k", "pass_hat_k"):
+            assert found[name] == own[name], "the page and the command agree"
         assert success["low"] <= success["mean"] <= success["high"]
         assert success["high"] > success["low"], "no success in 24 episodes does not prove a rate of exactly 0"
         assert list(found["pass_at_k"]) == ["1", "2", "3"]
@@ -325,7 +338,11 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such folder"):
         build_report(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(BadInput, match="nothing of a run"):
+    (tmp_path / "answer.json").write_text('{"success": true, "data": []}')
+    (tmp_path / "profile_of_the_town.jsonl").write_text('{"people": 12000}\n')
+    (tmp_path / "pivots.jsonl").write_text("")
+    (tmp_path / "metrics.jsonl").write_text('{"cpu": 0.3}\n')
+    with pytest.raises(BadInput, match=r"nothing of a run.*profile"):
         build_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
