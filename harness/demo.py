@@ -27,7 +27,7 @@ class DemoConfig(BaseModel):
     """What the demo does; the defaults fit two cores and 15 minutes.
 
     Attributes:
-        seed: fixes everything random.
+        seed: fixes everything random. The settings below were chosen with seed 0; results are reported with others.
         trajectories: recordings profiled (of those the warm start has not seen).
         candidates: turns profiled, drawn at random.
         rollouts: actions sampled at each (K).
@@ -45,7 +45,7 @@ class DemoConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = 0
+    seed: int = 1
     trajectories: int = Field(200, ge=2)
     candidates: int = Field(112, ge=2)
     rollouts: int = Field(8, ge=2)

@@ -38,7 +38,12 @@ def schema_problem(tools: Sequence[JsonObject], call: ToolCall) -> str | None:
         return f"arguments of {call.name} are no JSON object"
     try:
         error = next(iter(jsonschema.Draft202012Validator(schema).iter_errors(call.arguments)), None)
-    except (jsonschema.SchemaError, RecursionError, TypeError, ArithmeticError):  # a broken schema is not the policy's failure
+    except (
+        jsonschema.SchemaError,
+        RecursionError,
+        TypeError,
+        ArithmeticError,
+    ):  # a broken schema is not the policy's failure
         return None
     if error is None:
         return None
