@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 VENV ?= .venv
 PY := $(VENV)/bin/python
-PYTEST_ARGS ?=
+# One process a core, one thread each: several threads a process only get in each other's way.
+PYTEST_ARGS ?= -n auto --dist loadfile
 DEMO_ARGS ?=
 # With an NVIDIA GPU the newest torch is taken; without one a version that is known to work on CPUs.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo 'torch==2.13.0')
@@ -51,7 +52,7 @@ typecheck: sync
 	$(VENV)/bin/mypy -p pivotgym
 
 unit: sync
-	$(PY) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 
 # The committed learning result: the demo with three seeds (about 45 minutes on 2 cores).
 results: sync

@@ -38,7 +38,10 @@ class Report:
 
 @dataclass
 class Bench:
-    """Measure restoring and forking on this machine; medians with their spread, ratios within one run."""
+    """Measure restoring and forking on this machine; fails where a target is missed.
+
+    Medians with their spread; ratios within one run.
+    """
 
     what: Positional[str] = "tools"
     """tools"""
@@ -58,7 +61,7 @@ class Bench:
         rows = bench_tools(self.repeats, self.domains or None)
         print_rows(rows, OUT)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
-        return True
+        return all(row.met is not False for row in rows)
 
 
 @dataclass
@@ -128,7 +131,7 @@ class WarmStart:
 
 @dataclass
 class Evaluate:
-    """Play whole episodes, or sample at pivots: success, pass@k, pass^k or mean reward, with intervals. Resumable."""
+    """Play whole episodes (resumable), or sample at pivots: success, pass@k, pass^k or mean reward, with intervals."""
 
     policy: str
     """embedded, a model folder or hub name, MODEL+ADAPTER, or openai:MODEL@BASE_URL"""
@@ -162,6 +165,7 @@ class Evaluate:
         return self._at_pivots() if self.pivots is not None else self._episodes()
 
     def _at_pivots(self) -> bool:
+        from pivotgym.harness.console import stages
         from pivotgym.harness.evaluate import evaluate_pivots
         from pivotgym.harness.pivots import load_pivots
         from pivotgym.harness.policies import load_policy
@@ -169,12 +173,19 @@ class Evaluate:
         from pivotgym.harness.turns import TurnRunner
 
         assert self.pivots is not None
-        every = load_pivots(self.pivots)
-        chosen = [pivot for pivot in every if pivot.split == "heldout"] or every
+        chosen = [pivot for pivot in load_pivots(self.pivots) if pivot.split == "heldout"]
+        if not chosen:
+            raise BadInput("no held-out pivots: filter with --heldout above 0", file=self.pivots)
         sampling = Sampling(self.temperature, 1.0, self.max_tokens)
-        with TurnRunner("default", env_options=read_options(self.env_options)) as runner:
+        with TurnRunner("default", env_options=read_options(self.env_options)) as runner, stages() as progress:
             found = evaluate_pivots(
-                load_policy(self.policy), chosen, self.trials, self.seed, runner=runner, sampling=sampling
+                load_policy(self.policy),
+                chosen,
+                self.trials,
+                self.seed,
+                runner=runner,
+                sampling=sampling,
+                progress=progress,
             )
         OUT.print(f"mean reward at {len(chosen)} pivots: {found.reward}", highlight=False)
         write_figures(self.json, found.row())

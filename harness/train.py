@@ -396,11 +396,12 @@ class Trainer:
                 derive_seed(config.seed, "eval"),
                 runner=self.runner,
                 sampling=Sampling(config.temperature, config.top_p, config.max_tokens),
+                progress=progress,
+                stage=f"held-out, step {number}",
             )
             meter.cost += found.cost
         row = {"kind": "eval", "step": number, **found.row()}
         append_row(self.out / METRICS, row, fsync=True)
-        progress("evaluate pivots", number, config.steps, row)
 
     def _save(self, number: int) -> None:
         metrics = self.out / METRICS
