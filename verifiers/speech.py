@@ -82,8 +82,8 @@ _ACTIONS = {
     "send": r"\b(?:sen(?:d|ds|t|ding)|ship(?:s|ped|ping)?)\b(?![^.!?]{0,30}\bback\b)",
     "replace": r"\breplac",
     "open": r"\bopen(?:ed|s|ing)\b|\b(?:I|we|to|will) open\b|\bcreat(?:e|es|ed|ing)\b|\brais(?:e|es|ed|ing)\b",
-    "arrive": r"\barriv(?:e|es|al|ing)\b|\bbe (?:here|there|with you)\b|\bdue\b|\bcom(?:es?|ing)\b(?! to\b)|\bexpected\b"
-    r"|\bdeliver(?:y|s)?\b",
+    "arrive": r"\barriv(?:e|es|al|ing)\b|\bbe (?:here|there|with you)\b|\bdue\b|\bcom(?:es?|ing)\b(?! to\b)"
+    r"|\bexpected\b|\bdeliver(?:y|s)?\b",
     "arrived": r"\barrived\b|\bdelivered\b|\bcame\b",
     "leave": r"\bleaves? (?:our|the|us)\b",
     "lose": r"\blost\b|\blos(?:e|es|ing)\b|\bstolen\b|\bsteal",

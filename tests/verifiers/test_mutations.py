@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 
@@ -168,7 +169,7 @@ def test_the_same_facts_may_say_something_else(turns, shown, wrong, right):
 def _exchange(pattern: str):
     def mutate(text: str) -> str | None:
         places = list(re.finditer(pattern, text))
-        for one, other in zip(places, places[1:], strict=False):
+        for one, other in itertools.pairwise(places):
             if one.group() != other.group():
                 between = text[one.end() : other.start()]
                 return text[: one.start()] + other.group() + between + one.group() + text[other.end() :]
