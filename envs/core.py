@@ -345,11 +345,12 @@ class AgentEnv(gym.Env[str, Any], ABC):
         self.episode  # noqa: B018 (raises ResetNeeded before there is a state to save)
         return self._fork_from(self.save())
 
-    def _fork_from(self, state: State | None) -> Self:
+    def _fork_from(self, state: State | None, *, private: bool = False) -> Self:
+        """A fork in ``state``; a ``private`` one never leaves this class, so its messages need no copying."""
         episode = self.episode
         child = type(self)(self.config, render_mode=self.render_mode)
         child.spec = self.spec
-        child._episode, child._owned = episode.twin(), state
+        child._episode, child._owned = episode.twin(private), state
         try:
             if state is not None:
                 child._lease = self._lease.again() if self._lease is not None else None
@@ -364,7 +365,7 @@ class AgentEnv(gym.Env[str, Any], ABC):
     def effect(self, action: Message) -> Effect:
         """What ``action`` would change and show, found by executing it in a fork. Nobody outside is asked."""
         before, after = self.save(), None
-        child = self._fork_from(before)
+        child = self._fork_from(before, private=True)
         try:
             response = child.respond(action, recorded=())
             after = child.save()

@@ -103,8 +103,13 @@ class Episode:
     def tools(self, tools: list[JsonObject]) -> None:
         self.shared_tools, self._tools = tools, None
 
-    def twin(self) -> Episode:
-        """A copy for a fork that shares nothing that either side could change in place."""
+    def twin(self, private: bool = False) -> Episode:
+        """A copy for a fork that shares nothing that either side could change in place.
+
+        With ``private`` the messages and tools themselves are shared: for a fork that nobody else gets to see.
+        """
+        if private:
+            return replace(self, messages=list(self.messages))
         tools = self.shared_tools if self._tools is None else copy_json(self._tools)
         messages = [message.clone() for message in self.messages]
         return replace(self, shared_tools=tools, messages=messages, _tools=None)
