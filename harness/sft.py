@@ -206,6 +206,8 @@ def train_sft(
             progress("sft", number, steps, row)
         with whole_folder(out / "final") as folder:
             learner.save_weights(folder)
+            if not learner.lora:  # a whole model is loaded by its folder, an adapter beside its base
+                policy.tokenizer.save_pretrained(str(folder))
         result = SftResult(out, out / "final", max(done, steps), len(examples), cut, tokens, first, last)
         summary = {name: value for name, value in vars(result).items() if not isinstance(value, Path)}
         write_json(out / "summary.json", {"method": "sft", **summary})

@@ -411,6 +411,8 @@ class Trainer:
     def _finish(self, steps: int) -> TrainResult:
         with whole_folder(self.out / "final") as folder:
             self.learner.save_weights(folder)
+            if not self.learner.lora:  # a whole model is loaded by its folder, an adapter beside its base
+                self.policy.tokenizer.save_pretrained(str(folder))
         evaluations = [row for row in read_rows(self.out / METRICS) if row["kind"] == "eval"]
         before, after = (evaluations[0], evaluations[-1]) if evaluations else (None, None)
         gain = None

@@ -19,6 +19,7 @@ from pivotgym.harness.forward import padded_logprobs
 from pivotgym.harness.learner import Learner, LoraOptions, OptimOptions
 from pivotgym.harness.losses import group_advantages
 from pivotgym.harness.pivots import Pivot
+from pivotgym.harness.policies import load_policy
 from pivotgym.harness.policies.base import Conversation, Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.runs import CostMeter, total_costs
@@ -402,6 +403,16 @@ def test_batches_are_shuffled_epochs(tmp_path: Path) -> None:
     seen = [pivot.trajectory.id for number in range(1, 6) for pivot in trainer.batch(number)]
     assert sorted(seen[:10]) == sorted(seen[10:]) == sorted(p.trajectory.id for p in trainer.pivots)
     assert seen[:10] != seen[10:]
+
+
+def test_a_fully_trained_model_is_loaded_by_its_folder(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    config = TrainConfig(steps=1, batch=2, group=4, max_tokens=4, lora=None, eval_every=0, eval_rollouts=2)
+    policy = started(warm)
+    result = train(pivots(), policy, config, tmp_path)
+    loaded = load_policy(str(result.weights), device="cpu")
+    asked = [Conversation(lamps.trajectories(1)[0].prefix(0))]
+    sampling = Sampling(temperature=0.0, max_tokens=4)
+    assert loaded.sample(asked, 1, sampling)[0][0].token_ids == policy.sample(asked, 1, sampling)[0][0].token_ids
 
 
 def test_no_pivots_is_said_clearly(tmp_path: Path) -> None:
