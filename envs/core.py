@@ -259,7 +259,8 @@ class AgentEnv(gym.Env[str, Any], ABC):
         except BaseException:
             self.close()  # a half-built episode must not be stepped
             raise
-        return self._observe(self.conversation), {"task": self.task.id, "turn": self.episode.turn, **info}
+        visible = [message for message in self.episode.read_messages() if message.visible_to_agent]
+        return self._observe(visible), {"task": self.task.id, "turn": self.episode.turn, **info}
 
     def step(self, action: str | JsonObject | Message) -> tuple[str, float, bool, bool, JsonObject]:
         """Executes one action of the policy.

@@ -67,8 +67,7 @@ class Episode:
         task: what is played.
         shared_tools: the tools as the domain or the recording gave them; never handed out, so that forks and kept
             states can share them.
-        messages: the whole conversation, refused actions included; no message object is shared with a recording, a
-            parent or a fork.
+        shared_messages: the conversation as the recording or a parent had it; read, never handed out or changed.
         turn: actions so far.
         malformed: malformed actions in a row, the last one included.
         done: whether the episode is over.
@@ -82,7 +81,7 @@ class Episode:
 
     task: Task
     shared_tools: list[JsonObject]
-    messages: list[Message]
+    shared_messages: list[Message] = field(default_factory=list)
     turn: int = 0
     malformed: int = 0
     done: bool = False
@@ -91,6 +90,30 @@ class Episode:
     recording: Trajectory | None = None
     report: RestoreReport | None = None
     _tools: list[JsonObject] | None = None
+    _messages: list[Message] | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The whole conversation, refused actions included: a copy of this episode's own, made when first asked for.
+
+        No message object is shared with a recording, a parent or a fork. Restoring a turn only to fork it needs no
+        copy, and copying would be most of its time.
+        """
+        if self._messages is None:
+            self._messages = [message.clone() for message in self.shared_messages]
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    def share_messages(self, messages: list[Message]) -> None:
+        """Stands at the end of ``messages``, which stay somebody else's."""
+        self.shared_messages, self._messages = messages, None
+
+    def read_messages(self) -> list[Message]:
+        """The conversation for reading only; may be somebody else's objects."""
+        return self.shared_messages if self._messages is None else self._messages
 
     @property
     def tools(self) -> list[JsonObject]:
@@ -109,7 +132,7 @@ class Episode:
         With ``private`` the messages and tools themselves are shared: for a fork that nobody else gets to see.
         """
         if private:
-            return replace(self, messages=list(self.messages))
+            return replace(self, _messages=list(self.read_messages()))
         tools = self.shared_tools if self._tools is None else copy_json(self._tools)
-        messages = [message.clone() for message in self.messages]
-        return replace(self, shared_tools=tools, messages=messages, _tools=None)
+        messages = None if self._messages is None else [message.clone() for message in self._messages]
+        return replace(self, shared_tools=tools, _messages=messages, _tools=None)

@@ -140,9 +140,9 @@ def restore(env: AgentEnv, trajectory: Trajectory, turn: int, *, strict: bool = 
         trail = _Trail(trail, tuple(found)) if found else trail
         _keep(env, keys[now + 1], trail, found)
     episode = env.episode
-    episode.messages = [message.clone() for message in trajectory.prefix(turn)]
+    episode.share_messages(trajectory.prefix(turn))
     episode.turn = turn
-    episode.malformed = _refused_in_a_row(episode.messages)
+    episode.malformed = _refused_in_a_row(episode.read_messages())
     episode.pivot = Pivot(trajectory, turn)
     episode.recording = trajectory
     episode.report = RestoreReport(
