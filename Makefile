@@ -20,7 +20,7 @@ test: sync lint typecheck unit
 
 sync: $(VENV)/.installed
 	@# A strict editable install is a tree of links: it is remade here so that new files are always seen.
-	@$(PY) -m pip install -q --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
 
 # A Python that is new enough and can make virtual environments.
 FIND_PYTHON = for p in python3.13 python3.12 python3.11 python3; do \
@@ -39,9 +39,9 @@ $(VENV)/.installed: pyproject.toml
 	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
 	    echo "Making $(VENV) with $$($$python --version); the installation takes a few minutes."; \
 	    rm -rf $(VENV); $$python -m venv $(VENV); fi
-	$(PY) -m pip install -q --upgrade pip setuptools wheel
-	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -q '$(TORCH)' || $(PY) -m pip install -q torch
-	$(PY) -m pip install -q -e '.[dev,embedded,tau2,mcp]' --config-settings editable_mode=strict
+	$(PY) -m pip install -qq --upgrade pip setuptools wheel
+	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -qq '$(TORCH)' || $(PY) -m pip install -qq torch
+	$(PY) -m pip install -qq -e '.[dev,embedded,tau2,mcp]' --config-settings editable_mode=strict
 	@touch $@
 
 lint: sync
