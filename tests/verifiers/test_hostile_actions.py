@@ -117,7 +117,7 @@ def test_a_long_result_in_the_history_costs_little(name):
     env.episode.messages.insert(1, long)
     began = time.process_time()
     verdict = make("effects").verify(env, say("W100 is pending, its total is 60 dollars."))
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 6
     assert verdict.reward == 1, verdict.reason
 
 
