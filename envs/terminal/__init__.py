@@ -1,0 +1,1 @@
+"""The terminal domain: ``pivotgym/Terminal-v0``."""
