@@ -1,0 +1,143 @@
+"""The process that starts sandboxes: small, so that starting is fast, and bound to the life of the one it serves.
+
+A script of its own (``python -I -S launcher.py FD``), standard library only. It takes one request a message from a
+socket and starts bubblewrap. Two reasons for not doing that in the main process: a process with a language model in
+memory takes long to fork, and the kernel's parent-death signal is bound to the thread that forked. When the other end
+of the socket is closed, however the main process died, this one ends, and the kernel kills every sandbox with it.
+
+Run by root, each sandbox gets a user namespace of its own in which 65,536 users map to unprivileged users outside; run
+by anyone else bubblewrap maps the one user itself.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+_NEWUSER = 0x10000000
+_PDEATHSIG, _SET_DUMPABLE = 1, 4
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Serves requests until the socket is closed."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then closes the socket
+    signal.signal(signal.SIGCHLD, _reap)
+    while True:
+        try:
+            data, ancillary, _, _ = channel.recvmsg(1 << 16, socket.CMSG_SPACE(16 * 4))
+        except InterruptedError:
+            continue
+        if not data:
+            return
+        descriptors = array.array("i")
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        try:
+            answer: dict[str, Any] = {"pid": _start(json.loads(data), list(descriptors))}
+        except OSError as error:
+            answer = {"error": f"{error.strerror or error}"}
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        channel.send(json.dumps(answer).encode())
+
+
+def _reap(*_: object) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _start(request: dict[str, Any], descriptors: list[int]) -> int:
+    """Starts bubblewrap. ``descriptors``: standard input, output, then those the request's ``fds`` numbers name.
+
+    ``{"argv": […], "fds": [10, 11], "user": 100000, "map": [0, 100000, 65536]}``; without ``user`` as oneself.
+    """
+    argv, user = list(request["argv"]), request.get("user")
+    namespace = _namespace(user, request["map"]) if user is not None else None
+    # The handler must not take the child's death away from whoever waits for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(argv, descriptors, request["fds"], namespace, user)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        if namespace is not None:
+            os.close(namespace)
+
+
+def _become(argv: list[str], descriptors: list[int], numbers: list[int], namespace: int | None, user: int | None) -> None:
+    try:
+        _LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # First out of the way of the numbers they are to get.
+        moved = [os.dup2(descriptor, 500 + index) for index, descriptor in enumerate(descriptors)]
+        os.dup2(moved[0], 0)
+        os.dup2(moved[1], 1)
+        os.dup2(moved[1], 2)
+        for descriptor, number in zip(moved[2:], numbers, strict=True):
+            os.dup2(descriptor, number)
+        if namespace is not None:
+            os.dup2(namespace, 20)
+        os.closerange(21, 600)
+        if user is not None:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            _LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of user clears it
+        os.chdir("/")
+        os.umask(0o022)
+        os.execve(argv[0], argv, {})
+    except BaseException as error:  # whatever goes wrong: this is a forked child, and has one way to say it
+        os.write(1, f"cannot start {argv[0]}: {error}".encode())
+    finally:
+        os._exit(127)
+
+
+def _namespace(user: int, mapping: list[int]) -> int:
+    """A user namespace that ``user`` owns, as a descriptor; users and groups are mapped as given."""
+    ready, go = os.pipe(), os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            _LIBC.prctl(_SET_DUMPABLE, 1, 0, 0, 0)
+            failed = _LIBC.unshare(_NEWUSER)
+            os.write(ready[1], bytes([ctypes.get_errno() if failed else 0]))
+            os.read(go[0], 1)
+        finally:
+            os._exit(0)
+    try:
+        failed = os.read(ready[0], 1)[0]
+        if failed:
+            raise OSError(failed, f"no user namespace: {os.strerror(failed)}")
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{pid}/{name}", "w") as file:  # noqa: PTH123 (pathlib takes milliseconds to import)
+                file.write(" ".join(map(str, mapping)))
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.write(go[1], b"x")
+        os.waitpid(pid, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        for descriptor in (*ready, *go):
+            os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main()
