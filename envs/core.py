@@ -160,6 +160,10 @@ class AgentEnv(gym.Env[str, Any], ABC):
         """A short kind for a known cause of a divergence (``injected_error`` …), or None when unknown."""
         return None
 
+    def restore_note(self) -> str | None:
+        """What the report of a restore says beside its checks (why the state was not kept), or None."""
+        return None
+
     def faults(self) -> Sequence[tuple[object, str]]:
         """Where the episode's infrastructure can fail: ``(object, method name)``.
 

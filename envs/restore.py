@@ -55,6 +55,7 @@ class RestoreReport(BaseModel):
         replayed: actions executed now; the other ``turn - replayed`` came with a kept snapshot.
         checks: one per observation on the way, those from before the snapshot included.
         seconds: wall-clock time of this restore.
+        note: what else there is to know (why the state could not be kept).
     """
 
     trajectory: str
@@ -151,6 +152,7 @@ def restore(env: AgentEnv, trajectory: Trajectory, turn: int, *, strict: bool = 
         replayed=turn - done,
         checks=checks,
         seconds=time.perf_counter() - began,
+        note=env.restore_note(),
     )
     if strict and not episode.report.faithful:
         worst = episode.report.diverged[0]

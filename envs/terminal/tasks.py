@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -157,6 +158,13 @@ class TaskSet(ABC):
 
 _SETS: dict[str, Callable[[], TaskSet]] = {}
 _MADE: dict[str, TaskSet] = {}
+_OWN = {
+    "agentbench": "pivotgym.envs.terminal.agentbench:AgentBenchTasks",
+    "bundled": "pivotgym.envs.terminal.bundled:BundledTasks",
+    "intercode": "pivotgym.envs.terminal.intercode:InterCodeTasks",
+    "terminal-bench": "pivotgym.envs.terminal.terminal_bench:TerminalBenchTasks",
+}
+"""Sets of this package, imported when first asked for. Made without a path they have no tasks, and judge all."""
 
 
 def register_task_set(name: str, make: Callable[[], TaskSet]) -> None:
@@ -165,12 +173,22 @@ def register_task_set(name: str, make: Callable[[], TaskSet]) -> None:
     _MADE.pop(name, None)
 
 
+def task_set_names() -> list[str]:
+    """Every known name, sorted."""
+    return sorted({*_SETS, *_OWN})
+
+
 def get_task_set(name: str) -> TaskSet:
     """The task set of that name. Raises BadInput for an unknown one."""
     if name not in _MADE:
-        if name not in _SETS:
-            raise BadInput(f"no terminal task set {name!r}; known: {', '.join(sorted(_SETS))}", field="tasks")
-        _MADE[name] = _SETS[name]()
+        if name in _SETS:
+            made = _SETS[name]()
+        elif name in _OWN:
+            module, _, attribute = _OWN[name].partition(":")
+            made = getattr(import_module(module), attribute)()
+        else:
+            raise BadInput(f"no terminal task set {name!r}; known: {', '.join(task_set_names())}", field="tasks")
+        _MADE[name] = made
     return _MADE[name]
 
 

@@ -1,0 +1,122 @@
+"""From a terminal task to a sandbox that stands before its first turn."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NoReturn
+
+from pivotgym.envs.errors import NotRestorable
+from pivotgym.envs.sandbox import Backend, CommandResult, Sandbox, SandboxConfig, SandboxFileError, Snapshot
+from pivotgym.envs.snapshots import SnapshotStore, State
+from pivotgym.envs.terminal.tasks import Setup, TerminalTask
+
+SETUP_SECONDS = 600.0
+"""What a set-up script may take."""
+_FOLDER = "/.setup"
+
+
+def prepare(
+    backend: Backend, spec: TerminalTask, image: str, *, store: SnapshotStore | None = None, key: str = ""
+) -> Sandbox:
+    """A sandbox with the task's set-up done; the agent's session is fresh but for ``setup.start``.
+
+    Args:
+        backend: where it runs.
+        spec: the task.
+        image: used where the task names none.
+        store: where the state after the set-up script is kept, so that the next episode of the task begins from it.
+        key: that state's name there.
+
+    Raises:
+        NotRestorable: ``setup_failed``: the set-up cannot be done in this image; the message has the output's end.
+        SandboxError: the sandbox broke.
+    """
+    config = spec.sandbox(image)
+    sandbox = _built(backend, spec.setup, config, store, key) if _has_work(spec.setup) else backend.start(config)
+    try:
+        if spec.setup.start:
+            result = sandbox.run(spec.setup.start, timeout=SETUP_SECONDS)
+            if result.status != 0:
+                _fail("setup.start", result)
+    except BaseException:
+        sandbox.stop()
+        raise
+    return sandbox
+
+
+def _has_work(setup: Setup) -> bool:
+    return bool(setup.archives or setup.files or setup.script)
+
+
+def _built(backend: Backend, setup: Setup, config: SandboxConfig, store: SnapshotStore | None, key: str) -> Sandbox:
+    lease = store.acquire(key) if store is not None else None
+    if lease is not None:
+        with lease:
+            return backend.load(lease.state.payload, fresh_shell=True, config=config)
+    snapshot = _build(backend, setup, config)
+    try:
+        sandbox = backend.load(snapshot, fresh_shell=True, config=config)
+    except BaseException:
+        backend.close(snapshot)
+        raise
+    state = State(snapshot, max(snapshot.nbytes, 4096), lambda: backend.close(snapshot))
+    if store is not None:
+        store.put(key, state)
+    else:
+        backend.close(snapshot)
+    return sandbox
+
+
+def _build(backend: Backend, setup: Setup, config: SandboxConfig) -> Snapshot:
+    """The files after archives, files and script, all done as root in a sandbox that is then thrown away."""
+    root = config.model_copy(update={"user": "root", "workdir": "/", "env": {}})
+    with _stopped(backend.start(root)) as box:
+        try:
+            for position, data in enumerate(setup.archive_bytes()):
+                _unpack(box, data, f"{_FOLDER}/{position}.tar")
+            for path, text in setup.files.items():
+                box.write_file(path, text.encode("utf-8", "surrogateescape"))
+            if setup.script:
+                box.write_file(f"{_FOLDER}/script", setup.script.encode("utf-8", "surrogateescape"), mode=0o700)
+                # In a process of its own: its `exit` and `set -e` end it and nothing else. Where the script stands is
+                # none of the agent's business, and the folder is gone before the script runs.
+                result = box.run(
+                    f"exec 9< {_FOLDER}/script; rm -rf {_FOLDER}; cd /; bash /dev/fd/9 9<&9 < /dev/null",
+                    timeout=SETUP_SECONDS,
+                )
+                if result.status != 0:
+                    _fail("setup.script", result)
+        except SandboxFileError as error:
+            raise NotRestorable("setup_failed", f"a file of the set-up cannot be written: {error}") from error
+        snapshot = box.snapshot()
+        if snapshot is None:
+            raise NotRestorable(
+                "setup_failed",
+                f"setup.script leaves something running ({box.incomplete}): start it in setup.start instead",
+            )
+        return snapshot
+
+
+def _unpack(box: Sandbox, data: bytes, path: str) -> None:
+    box.write_file(path, data)
+    # Owners other than root may be unknown to the sandbox's user namespace; then they are root's.
+    unpack = f"tar -xpf {path} -C /"
+    result = box.run(f"{unpack} 2>/dev/null || {unpack} --no-same-owner", timeout=SETUP_SECONDS)
+    if result.status != 0:
+        _fail("setup.archives", result)
+    box.run(f"rm -rf {_FOLDER}")
+
+
+def _fail(where: str, result: CommandResult) -> NoReturn:
+    how = f"status {result.status}" if result.ending == "exit" else result.ending
+    said = result.output.strip()[-800:] or "(no output)"
+    raise NotRestorable("setup_failed", f"{where} ended with {how}: {said}")
+
+
+@contextlib.contextmanager
+def _stopped(box: Sandbox) -> Iterator[Sandbox]:
+    try:
+        yield box
+    finally:
+        box.stop()
