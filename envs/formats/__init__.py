@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
+from pivotgym.envs.formats.mini_swe_agent import is_mini_swe_agent, read_mini_swe_agent
+from pivotgym.envs.formats.nemo_gym import is_nemo_gym, read_nemo_gym
 from pivotgym.envs.formats.openai_chat import read_openai, write_openai
 from pivotgym.envs.formats.rows import OnError, PathLike, Problems, iter_rows
 from pivotgym.envs.formats.sharegpt import read_sharegpt, write_sharegpt
@@ -39,6 +42,8 @@ class Format:
             values must reach the reader, which says what is wrong.
         read: the importer.
         write: the exporter, or None.
+        general: its rows look like those of more special formats too, which are tried first.
+        folder: whether a folder is of this format; None where only files are.
     """
 
     name: str
@@ -46,6 +51,8 @@ class Format:
     sniff: Callable[[Any], bool]
     read: Reader
     write: Writer | None = None
+    general: bool = False
+    folder: Callable[[Path], bool] | None = None
 
 
 def _is_native(row: Any) -> bool:
@@ -54,7 +61,7 @@ def _is_native(row: Any) -> bool:
     )
 
 
-#: By name, in the order in which they are tried.
+#: By name, in the order in which they are tried, but for the general ones: those come last.
 FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
@@ -84,6 +91,19 @@ FORMATS: dict[str, Format] = {
             lambda row: isinstance(row, dict) and "messages" in row,
             read_openai,
             write_openai,
+            general=True,
+        ),
+        Format(
+            "mini-swe-agent",
+            "mini-swe-agent trajectories ('trajectory_format', or a list of messages)",
+            is_mini_swe_agent,
+            read_mini_swe_agent,
+        ),
+        Format(
+            "nemo-gym",
+            "NeMo Gym rollouts ('responses_create_params' and 'response')",
+            is_nemo_gym,
+            read_nemo_gym,
         ),
     )
 }
@@ -95,13 +115,15 @@ def detect(path: PathLike) -> str:
     Raises:
         BadInput: the file cannot be read, is empty or binary, or none of its first rows is of a known format.
     """
+    if Path(path).is_dir():
+        return _detect_folder(Path(path))
     errors: list[BadInput] = []
     # A log file or the like is not read to its end, and only the file's beginning decides.
     rows = islice(iter_rows(path, Problems("skip", errors, limit=_SNIFFED_ROWS)), _SNIFFED_ROWS)
     first: BadInput | None = None
     try:
         for row in rows:
-            for one in FORMATS.values():
+            for one in sorted(FORMATS.values(), key=lambda one: one.general):
                 if one.sniff(row.value):
                     return one.name
             first = first or BadInput("no row of a known trajectory format", file=path, line=row.line)
@@ -113,13 +135,21 @@ def detect(path: PathLike) -> str:
     raise BadInput(f"{problem_text}; looked for {wanted}", file=path, line=first.line if first else None)
 
 
+def _detect_folder(path: Path) -> str:
+    for one in FORMATS.values():
+        if one.folder is not None and one.folder(path):
+            return one.name
+    wanted = "; ".join(one.looks_for for one in FORMATS.values() if one.folder is not None)
+    raise BadInput(f"a folder of no known trajectory format; looked for {wanted}", file=path)
+
+
 def load_trajectories(
     path: PathLike, format: str = "auto", on_error: OnError = "raise", errors: list[BadInput] | None = None
 ) -> Iterator[Trajectory]:
     """Read the trajectories of a file in any known format.
 
     Args:
-        path: plain or gzip.
+        path: plain or gzip; a folder where the format is one of folders.
         format: a name in :data:`FORMATS`, or ``auto``.
         on_error: ``raise`` stops at the first bad row, ``skip`` reports it and goes on.
         errors: with ``skip``, collects a BadInput (file, line, field) per bad row; logged where it is None.
