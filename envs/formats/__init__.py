@@ -20,6 +20,7 @@ from pivotgym.envs.formats.nemo_gym import is_nemo_gym, read_nemo_gym
 from pivotgym.envs.formats.openai_chat import read_openai, write_openai
 from pivotgym.envs.formats.rows import OnError, PathLike, Problems, iter_rows
 from pivotgym.envs.formats.sharegpt import read_sharegpt, write_sharegpt
+from pivotgym.envs.formats.swe_agent import is_swe_agent, read_swe_agent
 from pivotgym.envs.formats.tau2 import read_tau2
 from pivotgym.envs.trajectory import Trajectory
 
@@ -104,6 +105,12 @@ FORMATS: dict[str, Format] = {
             "NeMo Gym rollouts ('responses_create_params' and 'response')",
             is_nemo_gym,
             read_nemo_gym,
+        ),
+        Format(
+            "swe-agent",
+            "SWE-agent .traj files ('trajectory', 'history', 'info')",
+            is_swe_agent,
+            read_swe_agent,
         ),
     )
 }

@@ -32,6 +32,7 @@ from pivotgym.envs.formats.terminal_common import (
     bash_call,
     infer_template,
     keep,
+    looks_shown,
     raw_of,
     recorded_task,
     row_name,
@@ -117,7 +118,7 @@ def _read_document(row: Row, path: Path, listed: bool = False) -> Trajectory:
     config = _config(document)
     reader = _Messages(_patterns(config), path, row.line, where)
     for index, raw in enumerate(raws):
-        reader.add(index, raw)
+        reader.add(index, raw, last=index == len(raws) - 1)
     messages = reader.messages
     name = document.get("instance_id") if isinstance(document.get("instance_id"), str) else None
     name = name or row_name(path, row.number)
@@ -228,13 +229,17 @@ class _Messages:
     turns: int = 0
     finishing: bool = False
 
-    def add(self, index: int, raw: Any) -> None:
+    def add(self, index: int, raw: Any, last: bool) -> None:
         field_ = join(self.where, index)
         expect(raw, dict, file=self.path, line=self.line, field=field_)
         if raw.get("object") == "response":
             self._assistant(raw, field_, *_response_parts(raw.get("output")))
         elif raw.get("type") == "function_call_output":
             self._observation(raw, raw.get("output"), raw.get("call_id"), field_)
+        elif last and self.finishing and raw.get("role") == "user" and not looks_shown(raw.get("content")):
+            # The first releases noted what was handed in as one more message; no model ever saw it.
+            self.exit = {"extra": {"exit_status": "Submitted", "submission": raw.get("content")}}
+            self.unplaced.append((index, raw))
         else:
             self._chat(index, raw, field_)
 
@@ -295,8 +300,7 @@ class _Messages:
         if call_id in self.pending:
             self.pending.remove(call_id)
         self._append(field_, raw, {"role": "tool", "content": content, "tool_call_id": call_id}, {})
-        if not self.finishing:  # what was handed in comes back without the template
-            self.observations.append(self.messages[-1].text)
+        self.observations.append(self.messages[-1].text)
 
     def _append(self, field_: str, raw: JsonObject, data: JsonObject, source: JsonObject) -> None:
         data["source"] = {**keep(raw, data.get("content")), **source}

@@ -177,6 +177,12 @@ def infer_template(observations: Sequence[str], runner: bool = False) -> str | N
     return None
 
 
+def looks_shown(content: Any) -> bool:
+    """Whether a text has one of the forms in which an agent is shown a command's result."""
+    text = "".join(str(one.get("text", "")) for one in content) if isinstance(content, list) else str(content)
+    return bool(_TAGS.match(text)) or text.startswith(('{\n  "returncode"', "Observation: "))
+
+
 def _is_json_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)

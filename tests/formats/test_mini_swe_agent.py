@@ -136,7 +136,9 @@ def test_recorded_files_of_the_first_releases(shared_data: Path) -> None:
         assert (trajectory.id, len(trajectory.turns), len(commands(trajectory))) == (name, turns, turns)
         task = terminal(trajectory)
         assert task.finish_marker == "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
-        for turn in range(turns - 1):  # the last one hands in
+        assert trajectory.answer(turns - 1) == []  # the last one hands in
+        assert ("diff --git" in trajectory.outcome.details["submission"]) == (name == "github_issue")
+        for turn in range(turns - 1):
             (answer,) = trajectory.answer(turn)
             found = re.fullmatch(r"(?s)<returncode>(\d+)</returncode>\n<output>\n(.*)</output>", answer.text)
             assert found is not None
