@@ -88,8 +88,8 @@ class CommandResult:
         output: standard output and error in the order they came, as text; bytes that are no UTF-8 show as U+FFFD. Over
             the limit its middle is replaced by a line that says how much is missing.
         status: exit status; None where the command did not end by itself.
-        ending: how it ended. After anything but ``exit`` and ``shell_exit`` its processes are dead and the shell is
-            back in the state before the command; files it wrote stay.
+        ending: how it ended. After anything but ``exit`` the shell is back in the state before the command, and after
+            anything but ``exit`` and ``shell_exit`` the command's processes are dead; files it wrote stay.
         seconds: wall-clock time.
         omitted_bytes: how much of the output is missing.
         cwd: the shell's working directory afterwards.
@@ -211,8 +211,13 @@ class Sandbox(ABC):
         self.write_file(path, source.read_bytes(), mode=0o755 if source.stat().st_mode & 0o100 else 0o644)
 
     @abstractmethod
-    def snapshot(self) -> Snapshot | None:
-        """The state now; None where it cannot be complete, then :attr:`incomplete` says why."""
+    def snapshot(self, *, live: bool = False) -> Snapshot | None:
+        """The state now; None where it cannot be complete, then :attr:`incomplete` says why.
+
+        Args:
+            live: take the files as they are although something lives that is no file (a background process); that is
+                killed.
+        """
 
     incomplete: str = ""
     """Why the last :meth:`snapshot` gave None (``background process: sleep 100``), else empty."""
@@ -237,12 +242,13 @@ class Backend(ABC):
         """A fresh sandbox. Raises SandboxUnavailable, or BadInput for an image that is none."""
 
     @abstractmethod
-    def load(self, snapshot: Snapshot, *, fresh_shell: bool = False) -> Sandbox:
+    def load(self, snapshot: Snapshot, *, fresh_shell: bool = False, config: SandboxConfig | None = None) -> Sandbox:
         """An independent sandbox in that state.
 
         Args:
             snapshot: from this backend.
             fresh_shell: with a new shell instead of the kept one: nothing the agent defined or exported is in it.
+            config: another user, working directory, environment or limits on the same image; implies a fresh shell.
         """
 
     @abstractmethod

@@ -24,6 +24,9 @@ from typing import Any
 _NEWUSER = 0x10000000
 _PDEATHSIG, _SET_DUMPABLE = 1, 4
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_SELF = os.getpid()
+NAMESPACE_FD = 20
+"""Where the child finds its user namespace."""
 
 
 def main() -> None:
@@ -78,26 +81,29 @@ def _start(request: dict[str, Any], descriptors: list[int]) -> int:
             os.close(namespace)
 
 
-def _become(argv: list[str], descriptors: list[int], numbers: list[int], namespace: int | None, user: int | None) -> None:
+def _become(
+    argv: list[str], descriptors: list[int], numbers: list[int], namespace: int | None, user: int | None
+) -> None:
     try:
-        _LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for ignored in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # by Python; programs expect them to kill
+            signal.signal(ignored, signal.SIG_DFL)
         # First out of the way of the numbers they are to get.
         moved = [os.dup2(descriptor, 500 + index) for index, descriptor in enumerate(descriptors)]
-        os.dup2(moved[0], 0)
-        os.dup2(moved[1], 1)
-        os.dup2(moved[1], 2)
-        for descriptor, number in zip(moved[2:], numbers, strict=True):
-            os.dup2(descriptor, number)
+        for source, number in zip([*moved[:2], moved[1], *moved[2:]], [0, 1, 2, *numbers], strict=True):
+            os.dup2(source, number)
         if namespace is not None:
-            os.dup2(namespace, 20)
-        os.closerange(21, 600)
+            os.dup2(namespace, NAMESPACE_FD)
+        kept = sorted({0, 1, 2, *numbers, *([] if namespace is None else [NAMESPACE_FD])})
+        for low, high in zip(kept, [*kept[1:], 600], strict=True):
+            os.closerange(low + 1, high)
         if user is not None:
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
-            _LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of user clears it
+        _LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the change of user, which clears it
+        if os.getppid() != _SELF:
+            os._exit(1)
         os.chdir("/")
         os.umask(0o022)
         os.execve(argv[0], argv, {})

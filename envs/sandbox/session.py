@@ -26,11 +26,14 @@ _TICK = 0.05
 _PATIENCE = 10.0
 """Seconds a fresh shell may take to answer."""
 _ENDED = 213
+_SYNC = ":pivotgym:"
+"""What a fresh shell waits for: before it there may be what its predecessor had not read."""
 
 # One line each: bash counts lines from where `eval` stands, so an agent's errors say "line 1" as they do elsewhere.
 # File descriptors 60 and 61 are the stream; commands run without them, standard input is empty. The mark that will
 # end a command's output is read after the command, so that the command cannot know it.
 _DRIVER = (
+    f"while IFS= read -r -d '' -u 60 __pg_command && [ \"$__pg_command\" != {_SYNC} ]; do :; done; "
     "shopt -s expand_aliases; unset BASH_EXECUTION_STRING; __pg_status=0; __pg_back() { return $1; }; "
     "while IFS= builtin read -r -d '' -u 60 __pg_command; do "
     '__pg_back "$__pg_status"; builtin eval "$__pg_command" 60<&- 61>&-; '
@@ -65,6 +68,9 @@ class Transport(Protocol):
 
     def send(self, data: bytes) -> None:
         """Sends all of ``data``. Raises OSError where the other side is gone."""
+
+    def alive(self) -> bool:
+        """Whether the supervisor lives. A command may have killed it and gone on to its own end."""
 
     def processes(self) -> set[int]:
         """The processes inside, by numbers that :meth:`kill` understands."""
@@ -132,17 +138,25 @@ class ShellSession:
         self.dead = False
         self._pending = bytearray()
         self._ready = False  # whether the shell holds `state`
+        self._fresh = True  # whether it has run nothing yet
         self._send(self._nonce + b"\0")
+
+    def enter(self, path: str) -> None:
+        """Puts the shell into another directory before the next command."""
+        self.state = ShellState(self.state.text, path)
+        self._ready = False
 
     def prepare(self) -> None:
         """Waits until the shell is up and in its state. Raises SandboxError where it does not come up."""
         if self._ready:
             return
+        output = _Output(4096, bytearray(), bytearray())
         try:
-            self._restore()
+            self._restore(output)
         except ShellDied:
             self.dead = True
-            said = self._pending.decode("utf-8", "replace").strip()[-1000:]
+            output.add(bytes(self._pending))
+            said = output.text()[0].strip()[-1000:]
             raise SandboxError(f"the shell does not come up: {said or 'the stream ended'}") from None
 
     def run(
@@ -176,19 +190,23 @@ class ShellSession:
         nonce = secrets.token_hex(8).encode()
         output = _Output(limit, bytearray(), bytearray())
         began = time.monotonic()
-        ending: Ending
+        ending: Ending = "shell_killed"
+        status = None
         try:
             self._send(command.encode("utf-8", "surrogateescape") + b"\0" + nonce + b"\0")
             ending, status = self._wait(nonce, output, began, timeout, idle_timeout, watch)
             if ending == "exit" and not self._read_state(nonce, began + timeout):
                 ending, status = "timeout", None
+            if ending in ("exit", "shell_exit") and not self._transport.alive():
+                raise ShellDied
             if ending not in ("exit", "shell_exit"):
                 self._kill(before, output, wait=ending != "shell_killed")
         except ShellDied:
             output.add(bytes(self._pending))
-            self.dead, ending, status = True, "shell_killed", None
+            self.dead, status = True, None
+            ending = "shell_killed" if ending in ("exit", "shell_exit") else ending
         if ending != "exit":
-            self._ready = False
+            self._ready, self._fresh = False, True
         text, omitted = output.text()
         return CommandResult(text, status, ending, time.monotonic() - began, omitted, self.state.cwd)
 
@@ -273,13 +291,14 @@ class ShellSession:
         # What came while the others were being listed and killed.
         self._transport.kill(keep, shell=False)
 
-    def _restore(self) -> None:
+    def _restore(self, output: _Output) -> None:
         """Puts the kept state into a fresh shell."""
         nonce = secrets.token_hex(8).encode()
         source = script(self.state)
         wrapped = f"{{ {source}\n}} >/dev/null 2>&1" if source else ":"
+        if self._fresh:
+            self._send(_SYNC.encode() + b"\0")
         self._send(wrapped.encode("utf-8", "surrogateescape") + b"\0" + nonce + b"\0")
-        output = _Output(4096, bytearray(), bytearray())
         ending, _ = self._wait(nonce, output, time.monotonic(), _PATIENCE, None, None)
         if ending != "exit":
             raise SandboxError(f"the shell does not come up ({ending}): {output.text()[0][-500:]}")
@@ -289,7 +308,7 @@ class ShellSession:
         if kept.text:
             # What bash prints of a state that was put in is not letter for letter what it printed first.
             self.state = ShellState(kept.text, self.state.cwd)
-        self._ready = True
+        self._ready, self._fresh = True, False
 
     def _send(self, data: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionError):  # the end of the stream says it better

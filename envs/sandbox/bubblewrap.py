@@ -1,0 +1,345 @@
+"""Sandboxes by bubblewrap: namespaces and overlay file systems, no daemon, started in milliseconds, for any user.
+
+A sandbox is a chain of frozen layers, one writable folder above them, and, while it runs, one bubblewrap with a bash
+session in it. A snapshot freezes the writable folder; the sandbox goes on above it with a new one. A fork is a new
+writable folder above the same layers and a shell put into the same state.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.sandbox import rooted
+from pivotgym.envs.sandbox.base import (
+    Backend,
+    Cleaned,
+    CommandResult,
+    Ending,
+    FileChange,
+    Sandbox,
+    SandboxConfig,
+    SandboxError,
+    SandboxFileError,
+    ShellState,
+    Snapshot,
+)
+from pivotgym.envs.sandbox.bubblewrap_process import FIRST_USER, Launcher, Running, bwrap_binary
+from pivotgym.envs.sandbox.host_base import host_mounts, image_mounts, user_number
+from pivotgym.envs.sandbox.layers import Chain, LayerStore, compare, measure, remove_tree
+from pivotgym.envs.sandbox.runs import RunFolder, state_folder, sweep
+from pivotgym.envs.sandbox.session import ShellSession
+
+_GRACE = 0.05
+"""Seconds that processes which are just ending get before a snapshot counts them as background processes."""
+
+
+class BubblewrapBackend(Backend):
+    """Starts bubblewrap sandboxes. The state folder is ``PIVOTGYM_SANDBOX_DIR`` or ``/var/tmp/pivotgym-UID``."""
+
+    name = "bubblewrap"
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self._finish)
+
+    def _reset(self) -> None:
+        # A forked process makes its own folder and launcher: its parent's end with the parent.
+        run, launcher = getattr(self, "_run", None), getattr(self, "_launcher", None)
+        if run is not None:
+            run.abandon()
+        if launcher is not None:
+            launcher.abandon()
+        self._lock = threading.RLock()
+        self._run: RunFolder | None = None
+        self._layers: LayerStore | None = None
+        self._launcher: Launcher | None = None
+        self._mounts: dict[str, list[tuple[str, str]]] = {}
+
+    def _finish(self) -> None:
+        if self._launcher is not None:
+            self._launcher.close()
+        if self._run is not None:
+            self._run.remove()
+
+    # Backend ------------------------------------------------------------------------------------------------------
+
+    def start(self, config: SandboxConfig) -> BubblewrapSandbox:
+        """A fresh sandbox, its shell in the working directory."""
+        sandbox = BubblewrapSandbox(self, config, Chain(), ShellState())
+        try:
+            sandbox.enter(config.workdir)
+        except BaseException:
+            sandbox.stop()
+            raise
+        return sandbox
+
+    def load(
+        self, snapshot: Snapshot, *, fresh_shell: bool = False, config: SandboxConfig | None = None
+    ) -> BubblewrapSandbox:
+        """An independent sandbox in that state; it starts to run with its first command."""
+        chain = snapshot.payload
+        if not isinstance(chain, Chain):
+            raise BadInput("the snapshot was taken by another backend", field="snapshot")
+        fresh = fresh_shell or config is not None
+        self.layers.hold(chain)
+        sandbox = BubblewrapSandbox(self, config or snapshot.config, chain, ShellState() if fresh else snapshot.shell)
+        if fresh:
+            try:
+                sandbox.enter(sandbox.config.workdir)
+            except BaseException:
+                sandbox.stop()
+                raise
+        return sandbox
+
+    def changes(self, before: Snapshot, after: Snapshot) -> list[FileChange]:
+        """Paths that differ; only what the layers hold that the two do not share is read."""
+        one, two = before.payload, after.payload
+        if not isinstance(one, Chain) or not isinstance(two, Chain):
+            raise BadInput("a snapshot was taken by another backend", field="snapshot")
+        return compare(self.mounts(before.config.image), one, two, self.first_user)
+
+    def close(self, snapshot: Snapshot) -> None:
+        """Frees the layers that nothing else stands on."""
+        if isinstance(snapshot.payload, Chain) and self._layers is not None:
+            self._layers.release(snapshot.payload)
+
+    def clean(self) -> Cleaned:
+        """Removes the folders of dead runs. Their processes and mounts ended with them."""
+        return sweep()
+
+    # For sandboxes ------------------------------------------------------------------------------------------------
+
+    @property
+    def first_user(self) -> int | None:
+        """Number outside of user 0 inside; None where oneself is everybody inside."""
+        return FIRST_USER if os.geteuid() == 0 else None
+
+    @property
+    def layers(self) -> LayerStore:
+        """This process's layers; the first use removes what dead runs left."""
+        with self._lock:
+            if self._layers is None:
+                sweep()
+                self._run = RunFolder.make()
+                self._layers = LayerStore(self._run.path)
+            return self._layers
+
+    def mounts(self, image: str) -> list[tuple[str, str]]:
+        """The base folders of an image."""
+        with self._lock:
+            if image not in self._mounts:
+                state = state_folder()
+                if image == "host":
+                    self._mounts[image] = host_mounts(state, self.first_user)
+                else:
+                    self._mounts[image] = image_mounts(state, image, self.first_user)
+            return self._mounts[image]
+
+    def launch(self, config: SandboxConfig, chain: Chain, upper: Path) -> Running:
+        """Starts bubblewrap over a chain and a writable folder. Raises SandboxError."""
+        with self._lock:
+            if self._launcher is None or not self._launcher.alive:
+                self._launcher = Launcher(bwrap_binary(state_folder()))
+            launcher = self._launcher
+        mounts = self.mounts(config.image)
+        return launcher.start(config, mounts, chain, upper, *user_number(mounts, config.user))
+
+    def launcher_alive(self) -> bool:
+        """Whether a sandbox that died did not just lose the process that serves it."""
+        return self._launcher is not None and self._launcher.alive
+
+
+class BubblewrapSandbox(Sandbox):
+    """One sandbox. Runs only while something is executed in it or lives in its background."""
+
+    def __init__(self, backend: BubblewrapBackend, config: SandboxConfig, chain: Chain, shell: ShellState) -> None:
+        self.config = config
+        self.incomplete = ""
+        self._backend, self._chain, self._shell = backend, chain, shell
+        self._upper: Path | None = None
+        self._running: Running | None = None
+        self._session: ShellSession | None = None
+        self._stopped = False
+        self._disk_before = 0
+
+    @property
+    def shell(self) -> ShellState:
+        """State of the shell after the last command."""
+        return self._session.state if self._session is not None else self._shell
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float = 60.0,
+        idle_timeout: float | None = None,
+        shell: Sequence[str] | None = None,
+    ) -> CommandResult:
+        """Runs a command in the session's shell."""
+        session = self._ensure()
+        watch = self._watch()
+        result = session.run(
+            command,
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            limit=self.config.limits.output_bytes,
+            shell=shell,
+            watch=watch,
+        )
+        if session.dead:
+            self._halt()
+            if not self._backend.launcher_alive():
+                raise SandboxError("the process that serves this run's sandboxes died")
+        return result
+
+    def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
+        """A regular file's content."""
+        with self._root() as root:
+            return rooted.read_inside(root, path, max_bytes)
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Writes a file as the sandbox's user."""
+        with self._root() as root:
+            rooted.write_inside(root, path, data, mode, self._outside_user())
+
+    def snapshot(self, *, live: bool = False) -> Snapshot | None:
+        """Freezes what was written. With ``live`` background processes do not hinder it: they are killed."""
+        self.incomplete = ""
+        if self._running is not None and not live:
+            self.incomplete = self._what_is_lost()
+            if self.incomplete:
+                return None
+        state = self.shell
+        nbytes = 0
+        if self._upper is not None and (live or self._wrote()):
+            self._halt()
+            upper, self._upper = self._upper, None
+            for folder in upper.glob("w*"):
+                remove_tree(folder)
+            below = self._chain
+            self._chain = self._backend.layers.freeze(upper, below)
+            self._backend.layers.release(below)
+            nbytes = self._chain.layers[-1].nbytes
+            self._disk_before = 0
+        self._backend.layers.hold(self._chain)
+        return Snapshot(self.config, state, self._chain, nbytes)
+
+    def stop(self) -> None:
+        """Kills what runs and deletes what was written since the last snapshot."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._halt()
+        if self._upper is not None:
+            remove_tree(self._upper)
+            self._upper = None
+        self._backend.layers.release(self._chain)
+
+    def enter(self, path: str) -> None:
+        """Makes a directory if it is not there and puts the shell into it."""
+        if path != "/":
+            with self._root() as root:
+                try:
+                    with rooted.acting_as(self._outside_user()):
+                        rooted.make_directories(root, path)
+                except OSError as error:
+                    raise SandboxFileError(f"{path}: {error.strerror}") from None
+        self._shell = ShellState(self.shell.text, path)
+        if self._session is not None:
+            self._session.enter(path)
+
+    # Inner parts --------------------------------------------------------------------------------------------------
+
+    def _ensure(self) -> ShellSession:
+        if self._stopped:
+            raise SandboxError("the sandbox was stopped")
+        if self._session is not None and not self._session.dead:
+            return self._session
+        self._halt()
+        if self._upper is None:
+            self._upper = self._new_upper()
+        self._running = self._backend.launch(self.config, self._chain, self._upper)
+        self._session = ShellSession(self._running, self._shell)
+        return self._session
+
+    def _new_upper(self) -> Path:
+        folder = self._backend.layers.new_folder()
+        owner = self._backend.first_user
+        for index, (_, base) in enumerate(self._backend.mounts(self.config.image)):
+            for name in (str(index), f"w{index}"):
+                (folder / name).mkdir()
+            # The topmost folder's mode and owner are what the mount shows.
+            status = os.stat(base)  # noqa: PTH116
+            (folder / str(index)).chmod(status.st_mode & 0o7777)
+            if owner is not None:
+                for name in (str(index), f"w{index}"):
+                    os.chown(folder / name, owner, owner)
+            os.utime(folder / str(index), ns=(status.st_atime_ns, status.st_mtime_ns))
+        return folder
+
+    def _wrote(self) -> bool:
+        assert self._upper is not None
+        return any(
+            next(os.scandir(self._upper / str(index)), None) is not None
+            for index in range(len(self._backend.mounts(self.config.image)))
+        )
+
+    def _halt(self) -> None:
+        if self._session is not None:
+            self._shell, self._session = self._session.state, None
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    @contextlib.contextmanager
+    def _root(self) -> Iterator[int]:
+        self._ensure().prepare()
+        assert self._running is not None
+        root = self._running.open_root()
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    def _outside_user(self) -> int | None:
+        first = self._backend.first_user
+        if first is None:
+            return None
+        return first + user_number(self._backend.mounts(self.config.image), self.config.user)[0]
+
+    def _what_is_lost(self) -> str:
+        """What a snapshot of layers and shell state would not hold; empty when nothing."""
+        assert self._running is not None
+        return self._running.beyond_files(_GRACE)
+
+    def _watch(self) -> Callable[[], Ending | None]:
+        running, upper, limits = self._running, self._upper, self.config.limits
+        assert running is not None and upper is not None
+        frozen = sum(layer.nbytes for layer in self._chain.layers)
+        before, due = self._disk_before, 0.0
+
+        def look() -> Ending | None:
+            nonlocal due
+            if running.memory(limits.memory_bytes) > limits.memory_bytes:
+                return "memory"
+            began = time.monotonic()
+            if began < due:
+                return None
+            used = measure(upper)[1]
+            self._disk_before = used
+            due = time.monotonic() + 10 * (time.monotonic() - began)  # many files take long to count
+            # What was too much before may be tidied up: only growth ends a command.
+            if frozen + used > limits.disk_bytes and used > before + (1 << 20):
+                return "disk"
+            return None
+
+        return look

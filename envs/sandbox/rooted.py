@@ -1,0 +1,126 @@
+"""Files inside a sandbox, reached from outside without following anything out of it.
+
+Paths are resolved by ``openat2`` with ``RESOLVE_IN_ROOT``: absolute links and ``..`` stay inside the root whatever the
+sandbox plants or exchanges meanwhile; magic links (``/proc/…/fd``) are refused. Nothing that could block or act when
+opened (a FIFO, a device) is opened for its content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import stat
+import struct
+from collections.abc import Iterator
+
+from pivotgym.envs.sandbox.base import SandboxError, SandboxFileError
+
+_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_TRIES = 16
+
+
+def open_inside(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Opens ``path`` below the directory ``root`` as if that were ``/``; a descriptor. Raises OSError."""
+    creating = flags & os.O_CREAT or (flags & os.O_TMPFILE) == os.O_TMPFILE
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode if creating else 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    for _ in range(_TRIES):
+        found = _LIBC.syscall(_OPENAT2, root, os.fsencode(path.lstrip("/") or "."), how, len(how))
+        if found >= 0:
+            return int(found)
+        code = ctypes.get_errno()
+        if code != errno.EAGAIN:  # something was renamed during the walk: look again
+            break
+    if code == errno.ENOSYS:
+        raise SandboxError(f"Linux 5.6 or newer is needed, this is {platform.release()}")
+    raise OSError(code, os.strerror(code), path)
+
+
+def read_inside(root: int, path: str, max_bytes: int) -> bytes:
+    """A regular file's content. Raises SandboxFileError."""
+    try:
+        file = open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise SandboxFileError(f"{path}: {error.strerror}") from None
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise SandboxFileError(f"{path}: no regular file")
+        if status.st_size > max_bytes:
+            raise SandboxFileError(f"{path}: {status.st_size} bytes, more than the {max_bytes} allowed")
+        pieces, left = [], max_bytes + 1
+        while left and (piece := os.read(file, min(left, 1 << 20))):
+            pieces.append(piece)
+            left -= len(piece)
+        if not left:
+            raise SandboxFileError(f"{path}: grew beyond {max_bytes} bytes while it was read")
+        return b"".join(pieces)
+    except OSError as error:
+        raise SandboxFileError(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(file)
+
+
+def write_inside(root: int, path: str, data: bytes, mode: int, user: int | None) -> None:
+    """Writes a regular file and the directories above it.
+
+    Args:
+        root: directory descriptor.
+        path: inside.
+        data: its whole content.
+        mode: permission bits.
+        user: whose it is to be outside; None for oneself.
+
+    Raises:
+        SandboxFileError: what is there is no regular file, or cannot be written.
+    """
+    try:
+        with acting_as(user):
+            make_directories(root, path.rpartition("/")[0])
+            file = open_inside(root, path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise SandboxFileError(f"{path}: no regular file")
+                os.ftruncate(file, 0)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(file, view) :]
+                os.fchmod(file, mode)
+            finally:
+                os.close(file)
+    except OSError as error:
+        raise SandboxFileError(f"{path}: {error.strerror}") from None
+
+
+def make_directories(root: int, path: str) -> None:
+    """Makes a directory and those above it, as whoever acts now. Raises OSError."""
+    done = ""
+    for part in [part for part in path.split("/") if part and part != "."]:
+        parent = open_inside(root, done or ".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=parent)
+        finally:
+            os.close(parent)
+        done = f"{done}/{part}"
+    if done:
+        os.close(open_inside(root, done, os.O_PATH | os.O_DIRECTORY))
+
+
+@contextlib.contextmanager
+def acting_as(user: int | None) -> Iterator[None]:
+    """Makes files as another user: the calling thread's file-system identity, nothing else of it."""
+    if user is None:
+        yield
+        return
+    group_before = _LIBC.setfsgid(user)
+    user_before = _LIBC.setfsuid(user)
+    try:
+        yield
+    finally:
+        _LIBC.setfsuid(user_before)
+        _LIBC.setfsgid(group_before)
