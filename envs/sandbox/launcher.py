@@ -32,6 +32,7 @@ NAMESPACE_FD = 20
 def main() -> None:
     """Serves requests until the socket is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)  # whatever its number is, no sandbox gets it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then closes the socket
     signal.signal(signal.SIGCHLD, _reap)
     while True:
@@ -89,6 +90,8 @@ def _become(
         for ignored in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # by Python; programs expect them to kill
             signal.signal(ignored, signal.SIG_DFL)
         # First out of the way of the numbers they are to get.
+        if namespace is not None:
+            namespace = os.dup2(namespace, 499)
         moved = [os.dup2(descriptor, 500 + index) for index, descriptor in enumerate(descriptors)]
         for source, number in zip([*moved[:2], moved[1], *moved[2:]], [0, 1, 2, *numbers], strict=True):
             os.dup2(source, number)
