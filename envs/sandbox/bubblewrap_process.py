@@ -204,8 +204,9 @@ def _limits(config: SandboxConfig) -> str:
         "n": limits.open_files,
         "d": limits.memory_bytes // 1024,
     }
-    # Bubblewrap leaves the descriptor of the user namespace open.
-    return f"exec {NAMESPACE_FD}<&-; " + "".join(f"ulimit -{letter} {value}; " for letter, value in values.items())
+    # Bubblewrap leaves some of the descriptors open that it was given.
+    closed = " ".join(f"{number}<&-" for number in (_ARGS_FD, _SECCOMP_FD, _INFO_FD, NAMESPACE_FD))
+    return f"exec {closed}; " + "".join(f"ulimit -{letter} {value}; " for letter, value in values.items())
 
 
 @functools.cache
@@ -333,7 +334,8 @@ class Running:
             return f"background process: {', '.join(names)[:200]}"
         for pid in shells:
             with contextlib.suppress(OSError):
-                extra = {int(name) for name in os.listdir(f"/proc/{pid}/fd")} - _OWN_DESCRIPTORS  # noqa: PTH208
+                opened = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208
+                extra = [number for number in opened if number not in _OWN_DESCRIPTORS and _stays_open(pid, number)]
                 if extra:
                     return f"open file descriptor of the shell: {min(extra)}"
                 if Path(f"/proc/{pid}/limits").read_bytes() != Path(f"/proc/{supervisor}/limits").read_bytes():
@@ -424,6 +426,15 @@ def _stat_fields(pid: int) -> list[bytes]:
 def _is_zombie(pid: int) -> bool:
     fields = _stat_fields(pid)
     return not fields or fields[0] in (b"Z", b"X")
+
+
+def _stays_open(pid: int, number: int) -> bool:
+    """Whether a descriptor is one that programs inherit; those that bash keeps for itself are not."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/fdinfo/{number}").read_text().splitlines():
+            if line.startswith("flags:"):
+                return not int(line.split()[1], 8) & os.O_CLOEXEC
+    return False
 
 
 def _number_inside(pid: int) -> int | None:
