@@ -252,7 +252,7 @@ class Running:
     def alive(self) -> bool:
         """Whether the supervisor lives."""
         supervisor = self._supervisor()
-        return supervisor is not None and not _is_zombie(supervisor)
+        return supervisor is not None and not _is_dying(supervisor)
 
     def processes(self) -> set[int]:
         """All but init and the supervisor, by their numbers outside."""
@@ -426,6 +426,21 @@ def _stat_fields(pid: int) -> list[bytes]:
 def _is_zombie(pid: int) -> bool:
     fields = _stat_fields(pid)
     return not fields or fields[0] in (b"Z", b"X")
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether a process has ended or was sent the signal that ends it."""
+    pending = 0
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "State" and value.split()[0] in ("Z", "X"):
+                return True
+            if name in ("SigPnd", "ShdPnd"):
+                pending |= int(value, 16)
+    except OSError:
+        return True
+    return bool(pending & 1 << signal.SIGKILL - 1)
 
 
 def _stays_open(pid: int, number: int) -> bool:
