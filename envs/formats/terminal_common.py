@@ -11,22 +11,13 @@ from typing import Any
 import jinja2
 from jinja2 import meta
 
+from pivotgym.envs.terminal.prompts import BASH_TOOL as BASH_TOOL
+from pivotgym.envs.terminal.prompts import KEYSTROKES_TOOL as KEYSTROKES_TOOL
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
 
-BASH = "bash"
-BASH_TOOL: JsonObject = {
-    "type": "function",
-    "function": {
-        "name": BASH,
-        "description": "Runs a bash command.",
-        "parameters": {
-            "type": "object",
-            "properties": {"command": {"type": "string", "description": "The command."}},
-            "required": ["command"],
-        },
-    },
-}
+BASH, KEYSTROKES = "bash", "keystrokes"
+_MAX_WAIT = 60.0
 RAW = "raw"
 """Key of ``Message.source``: the recorded message, without ``content`` where the message holds the same."""
 
@@ -38,18 +29,30 @@ def bash_call(command: str, call_id: str | None, **source: Any) -> ToolCall:
     return ToolCall(name=BASH, arguments={"command": command}, id=call_id, source=source)
 
 
+def keystrokes_call(batch: Sequence[tuple[str, Any]], call_id: str | None) -> ToolCall:
+    """One call that sends all keys of ``batch``, pairs of keys and seconds to wait: one screen answers them.
+
+    The keys are tmux's: text as it is typed with a line feed for Enter, or the name of one key (``C-c``).
+    """
+    waits = [float(wait) for _, wait in batch if isinstance(wait, int | float) and not isinstance(wait, bool)]
+    wait = min(sum(waits), _MAX_WAIT) if waits else 1.0
+    return ToolCall(name=KEYSTROKES, arguments={"keys": [keys for keys, _ in batch], "wait": wait}, id=call_id)
+
+
 def tools_of(messages: Iterable[Message]) -> list[JsonObject]:
-    """Tool definitions for every tool the agent called, ``bash`` first; argument types as they were used."""
+    """Tool definitions for every tool the agent called, the terminal's first; argument types as they were used."""
     used: dict[str, dict[str, JsonObject]] = {}
     for message in messages:
         for call in message.tool_calls if message.role == "assistant" else ():
             properties = used.setdefault(call.name, {})
             for key, value in call.arguments.items() if isinstance(call.arguments, dict) else ():
                 properties.setdefault(key, {"type": _JSON_TYPES[type(value)]} if type(value) in _JSON_TYPES else {})
-    return [BASH_TOOL] + [
+    known = {BASH: BASH_TOOL, KEYSTROKES: KEYSTROKES_TOOL}
+    own = [tool for name, tool in known.items() if name in used] or [BASH_TOOL]
+    return own + [
         {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}}
         for name, properties in sorted(used.items())
-        if name != BASH
+        if name not in known
     ]
 
 

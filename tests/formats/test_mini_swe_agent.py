@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from mini_swe_agent_runs import COMMANDS, FINISH, FORMS, record
 from needs import missing
@@ -15,7 +18,8 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import detect, load_trajectories
 from pivotgym.envs.formats.mini_swe_agent import export_document, read_mini_swe_agent
 from pivotgym.envs.formats.nemo_gym import export_row, read_nemo_gym
-from pivotgym.envs.sandbox import CommandResult
+from pivotgym.envs.sandbox import CommandResult, SandboxUnavailable
+from pivotgym.envs.terminal.env import NoGoal
 from pivotgym.envs.terminal.render import render
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import Trajectory
@@ -258,3 +262,38 @@ def test_bad_documents_name_the_field(text: str, field: str, tmp_path: Path) -> 
     with pytest.raises(BadInput) as caught:
         list(read(path))
     assert (caught.value.field, caught.value.file) == (field, path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_recording_of_the_package_is_restored_at_every_turn(form: str, tmp_path: Path) -> None:
+    work = Path(tempfile.mkdtemp(prefix="pivotgym-agent-", dir="/tmp"))
+    try:
+        (trajectory,) = load_trajectories(record(form, tmp_path, work))
+    finally:
+        shutil.rmtree(work)  # the sandbox starts from nothing of it
+    env = gym.make("pivotgym/Terminal-v0", disable_env_checker=True)
+    try:
+        for turn in range(len(trajectory.turns)):
+            try:
+                _, info = env.reset(options={"trajectory": trajectory, "turn": turn, "strict": True})
+            except SandboxUnavailable as error:
+                missing(str(error))
+            assert info["restore"].fidelity == 1.0
+            assert all(check.status == "exact" for check in info["restore"].checks)
+            assert len(info["restore"].checks) == turn
+            action, recorded = trajectory.action(turn), trajectory.answer(turn)
+            observation, _, terminated, _, _ = _step(env, action.chat())
+            if recorded:
+                assert [one["content"] for one in observation] == [one.text for one in recorded]
+            assert terminated == (turn == len(trajectory.turns) - 1)
+        assert not work.exists()
+    finally:
+        env.close()
+
+
+def _step(env: Any, action: Any) -> tuple[list[Any], float, bool, bool, Any]:
+    try:
+        observation, reward, terminated, truncated, info = env.step(action)
+    except NoGoal:  # a recording has none, and its last action ends the episode
+        return [], 0.0, True, False, {}
+    return json.loads(observation), reward, terminated, truncated, info
