@@ -9,21 +9,27 @@ sandboxes may stand on them, and merging links files instead of copying them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import shutil
+import secrets
 import stat
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pivotgym.envs.sandbox.base import FileChange
+from pivotgym.envs.sandbox.rooted import open_inside
 
 OPAQUE = "user.overlay.opaque"
 MAX_LAYERS = 20
 """Longer chains are merged: all mount options together have to fit into one page of memory."""
 _AFTER_MERGE = 10
+_ENTRY_BYTES = 1024
+"""What an entry takes at least: its inode and its name."""
+_BEYOND = 1 << 60
+_DEPTH = 64
 
 
 @dataclass(eq=False)
@@ -137,62 +143,107 @@ def is_opaque(path: str) -> bool:
 
 
 def measure(path: Path | str) -> tuple[int, int]:
-    """Entries below a folder and the disk bytes they take; what cannot be read counts as nothing."""
+    """Entries below a folder and the disk bytes they take.
+
+    A sandbox may be exchanging folders for links meanwhile, so none is followed. An entry counts as a kilobyte at
+    least: empty files fill a disk too. What lies too deep for a path counts as more than any limit.
+    """
     entries = nbytes = 0
-    folders = [os.fspath(path)]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
-            for entry in found:
-                entries += 1
-                with contextlib.suppress(OSError):
-                    nbytes += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
+    try:
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return 0, 0
+    folders = ["."]
+    try:
+        while folders:
+            name = folders.pop()
+            try:
+                folder = open_inside(root, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, links=False)
+            except OSError as error:
+                nbytes += _BEYOND if error.errno == errno.ENAMETOOLONG else 0
+                continue
+            try:
+                with contextlib.suppress(OSError), os.scandir(folder) as found:
+                    for entry in found:
+                        entries += 1
+                        with contextlib.suppress(FileNotFoundError):  # it is gone by now
+                            nbytes += max(entry.stat(follow_symlinks=False).st_blocks * 512, _ENTRY_BYTES)
+                            if entry.is_dir(follow_symlinks=False):
+                                folders.append(f"{name}/{entry.name}")
+            finally:
+                os.close(folder)
+    finally:
+        os.close(root)
     return entries, nbytes
 
 
 def remove_tree(path: Path) -> None:
-    """Deletes a folder whatever permissions a sandbox gave to what is in it."""
+    """Deletes a folder whatever permissions a sandbox gave to what is in it, and however deep it is."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            path.unlink()
+            return
+        path.chmod(0o700)
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # Folders far down are moved up to the first one: neither the stack nor paths nor descriptors run out.
+            while _empty(root, root, 0):
+                pass
+        finally:
+            os.close(root)
+        path.rmdir()
 
-    def unlock(function: object, name: str, _: object) -> None:
-        for blocked in (os.path.dirname(name), name):  # noqa: PTH120 (called for every blocked entry)
-            with contextlib.suppress(OSError):
-                if not os.path.islink(blocked):  # noqa: PTH114
-                    os.chmod(blocked, 0o700)  # noqa: PTH101
+
+def _empty(folder: int, root: int, depth: int) -> bool:
+    """Deletes what is in a folder; whether something was moved to ``root`` meanwhile."""
+    moved = False
+    with os.scandir(folder) as found:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+    for name, is_folder in entries:
         with contextlib.suppress(OSError):
-            if os.path.isdir(name) and not os.path.islink(name):  # noqa: PTH112, PTH114
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                os.unlink(name)  # noqa: PTH108
-
-    shutil.rmtree(path, onerror=unlock)
-    if path.exists():
-        shutil.rmtree(path, ignore_errors=True)
+            if not is_folder:
+                os.unlink(name, dir_fd=folder)
+                continue
+            os.chmod(name, 0o700, dir_fd=folder)
+            if depth >= _DEPTH:
+                os.rename(name, secrets.token_hex(8), src_dir_fd=folder, dst_dir_fd=root)
+                moved = True
+                continue
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                moved = _empty(below, root, depth + 1) or moved
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=folder)
+    return moved
 
 
 def _lay_over(upper: str, target: str) -> None:
     """Merges the layer folder ``upper`` over ``target``, which holds what was merged so far."""
     if not os.path.lexists(target):
         _new_folder(upper, target, opaque=is_opaque(upper))
-    with os.scandir(upper) as found:
-        for entry in found:
-            there = f"{target}/{entry.name}"
-            status = _lstat(there)
-            if not entry.is_dir(follow_symlinks=False):
-                if status is not None:
-                    _drop(there, status)
-                os.link(entry.path, there, follow_symlinks=False)
-                continue
-            below_is_folder = status is not None and stat.S_ISDIR(status.st_mode)
-            opaque = is_opaque(entry.path)
-            if below_is_folder and not opaque:
-                _dress(entry.path, there)
-            else:
-                if status is not None:
-                    _drop(there, status)
-                # Over a whiteout or a file the folder must go on hiding what is further below.
-                _new_folder(entry.path, there, opaque=opaque or status is not None)
-            _lay_over(entry.path, there)
+    folders = [(upper, target)]
+    while folders:
+        upper, target = folders.pop()
+        with os.scandir(upper) as found:
+            for entry in found:
+                there = f"{target}/{entry.name}"
+                status = _lstat(there)
+                if not entry.is_dir(follow_symlinks=False):
+                    if status is not None:
+                        _drop(there, status)
+                    os.link(entry.path, there, follow_symlinks=False)
+                    continue
+                below_is_folder = status is not None and stat.S_ISDIR(status.st_mode)
+                opaque = is_opaque(entry.path)
+                if below_is_folder and not opaque:
+                    _dress(entry.path, there)
+                else:
+                    if status is not None:
+                        _drop(there, status)
+                    # Over a whiteout or a file the folder must go on hiding what is further below.
+                    _new_folder(entry.path, there, opaque=opaque or status is not None)
+                folders.append((entry.path, there))
 
 
 def _new_folder(like: str, path: str, *, opaque: bool) -> None:
@@ -268,8 +319,11 @@ def compare(mounts: Sequence[tuple[str, str]], before: Chain, after: Chain, firs
     for index, (one, two) in enumerate(zip(ones, twos, strict=True)):
         touched = [str(layer.path / str(index)) for layer in changed]
         walk = _Walk(first_user, skip if one.inside == "/" else set(), found)
-        walk.folder("" if one.inside == "/" else one.inside, one.folders, two.folders, touched)
+        walk.tree("" if one.inside == "/" else one.inside, one.folders, two.folders, touched)
     return sorted(found, key=lambda change: change.path)
+
+
+_Folders = tuple[str, ...]
 
 
 @dataclass
@@ -278,9 +332,17 @@ class _Walk:
     skip: set[str]
     found: list[FileChange]
 
-    def folder(self, path: str, one: Iterable[str], two: Iterable[str], touched: Sequence[str] | None) -> None:
-        """Compares a folder's entries; ``touched``: the changed layers' folders here, None to compare everything."""
-        one, two = tuple(one), tuple(two)
+    def tree(self, path: str, one: _Folders, two: _Folders, touched: Sequence[str] | None) -> None:
+        """Compares all below a folder; ``touched``: the changed layers' folders here, None to compare everything."""
+        # No recursion: an agent may nest folders deeper than Python's stack.
+        waiting = [(path, one, two, touched)]
+        while waiting:
+            waiting += self._folder(*waiting.pop())
+
+    def _folder(
+        self, path: str, one: _Folders, two: _Folders, touched: Sequence[str] | None
+    ) -> Iterator[tuple[str, _Folders, _Folders, Sequence[str] | None]]:
+        """Compares a folder's entries and gives the folders in it that are to be compared."""
         names: set[str] = set()
         for folder in touched if touched is not None else (*one, *two):
             names |= _names(folder)
@@ -299,9 +361,8 @@ class _Walk:
                 self.found.append(_replace(change, before.kind))
             if after.kind == "directory":
                 deeper = None if before.kind != "directory" else self._deeper(touched, name)
-                self.folder(
-                    inside, left[1] if left and before.kind == "directory" else (), right[1] if right else (), deeper
-                )
+                was = left[1] if left and before.kind == "directory" else ()
+                yield inside, was, right[1] if right else (), deeper
 
     def _deeper(self, touched: Sequence[str] | None, name: str) -> list[str] | None:
         if touched is None:

@@ -19,15 +19,21 @@ from collections.abc import Iterator
 from pivotgym.envs.sandbox.base import SandboxError, SandboxFileError
 
 _OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 16
 
 
-def open_inside(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Opens ``path`` below the directory ``root`` as if that were ``/``; a descriptor. Raises OSError."""
+def open_inside(root: int, path: str, flags: int, mode: int = 0, *, links: bool = True) -> int:
+    """Opens ``path`` below the directory ``root`` as if that were ``/``; a descriptor. Raises OSError.
+
+    Without ``links`` a path through any symbolic link is refused (ELOOP).
+    """
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "a NUL character in it", path.replace("\0", "?"))
     creating = flags & os.O_CREAT or (flags & os.O_TMPFILE) == os.O_TMPFILE
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode if creating else 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    resolve = _RESOLVE_IN_ROOT | (_RESOLVE_NO_MAGICLINKS if links else _RESOLVE_NO_SYMLINKS)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode if creating else 0, resolve)
     for _ in range(_TRIES):
         found = _LIBC.syscall(_OPENAT2, root, os.fsencode(path.lstrip("/") or "."), how, len(how))
         if found >= 0:
