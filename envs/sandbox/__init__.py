@@ -22,6 +22,7 @@ from pivotgym.envs.sandbox.base import (
     SandboxUnavailable,
     ShellState,
     Snapshot,
+    Usage,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "SandboxUnavailable",
     "ShellState",
     "Snapshot",
+    "Usage",
     "get_backend",
 ]
 

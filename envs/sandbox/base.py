@@ -104,6 +104,19 @@ class CommandResult:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What a sandbox takes of this machine.
+
+    Attributes:
+        memory_bytes: of its processes, pages shared with others in fair parts.
+        disk_bytes: of what it wrote since it was loaded or last kept.
+    """
+
+    memory_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
 class ShellState:
     """What a bash process holds beside files, as bash prints it; see :mod:`pivotgym.envs.sandbox.shell_state`.
 
@@ -221,6 +234,10 @@ class Sandbox(ABC):
 
     incomplete: str = ""
     """Why the last :meth:`snapshot` gave None (``background process: sleep 100``), else empty."""
+
+    @abstractmethod
+    def usage(self) -> Usage:
+        """What it takes now."""
 
     @property
     @abstractmethod

@@ -29,6 +29,7 @@ from pivotgym.envs.sandbox.base import (
     SandboxFileError,
     ShellState,
     Snapshot,
+    Usage,
 )
 from pivotgym.envs.sandbox.bubblewrap_process import FIRST_USER, Launcher, Running, bwrap_binary
 from pivotgym.envs.sandbox.host_base import host_mounts, image_mounts, user_number
@@ -232,6 +233,11 @@ class BubblewrapSandbox(Sandbox):
             self._disk_before = 0
         self._backend.layers.hold(self._chain)
         return Snapshot(self.config, state, self._chain, nbytes)
+
+    def usage(self) -> Usage:
+        """What its processes hold and its writable folder takes."""
+        memory = self._running.fair_memory() if self._running is not None else 0
+        return Usage(memory, measure(self._upper)[1] if self._upper is not None else 0)
 
     def stop(self) -> None:
         """Kills what runs and deletes what was written since the last snapshot."""

@@ -314,6 +314,10 @@ class Running:
         # Pages that forked processes share count once a process there: ask the kernel for the fair share.
         return rough if rough <= enough else sum(_proportional(pid) for pid in pids)
 
+    def fair_memory(self) -> int:
+        """Bytes of memory of all its processes, bubblewrap's own included, shared pages in fair parts."""
+        return sum(_proportional(pid) for pid in [self.init, *self._below(self.init)])
+
     def beyond_files(self, grace: float) -> str:
         """What lives on that no snapshot of files and shell state holds; empty for nothing.
 
