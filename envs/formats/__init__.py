@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.atif import is_atif, read_atif, write_atif
+from pivotgym.envs.formats.intercode import is_sessions, read_intercode
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
 from pivotgym.envs.formats.mini_swe_agent import is_mini_swe_agent, read_mini_swe_agent
 from pivotgym.envs.formats.nemo_gym import is_nemo_gym, read_nemo_gym
@@ -112,6 +114,8 @@ FORMATS: dict[str, Format] = {
             is_swe_agent,
             read_swe_agent,
         ),
+        Format("atif", "ATIF documents ('schema_version' ATIF-v1.x, 'steps')", is_atif, read_atif, write_atif),
+        Format("intercode", "InterCode bash sessions ('turn_history')", is_sessions, read_intercode),
     )
 }
 
