@@ -44,22 +44,35 @@ class Bench:
     """
 
     what: Positional[str] = "tools"
-    """tools"""
+    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side)"""
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
-    """only these domains"""
+    """tools: only these domains; sandbox: only these backends"""
     json: Path | None = None
     """also write the rows here"""
 
     def run(self) -> bool:
         """Measures."""
+        kinds = {"tools": self._tools, "sandbox": self._sandbox}
+        if self.what not in kinds:
+            raise BadInput(f"no benchmark {self.what!r}; there are: {', '.join(kinds)}", field="what")
+        return kinds[self.what]()
+
+    def _tools(self) -> bool:
         from pivotgym.harness.bench import bench_tools, print_rows
 
-        if self.what != "tools":
-            raise BadInput(f"no benchmark {self.what!r}; there is: tools", field="what")
         rows = bench_tools(self.repeats, self.domains or None)
         print_rows(rows, OUT)
+        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
+        return all(row.met is not False for row in rows)
+
+    def _sandbox(self) -> bool:
+        from pivotgym.harness.bench_sandbox import bench_sandbox, print_sandbox_rows
+
+        with Console(stderr=True).status("") as status:
+            rows = bench_sandbox(self.repeats, self.domains or None, tell=status.update)
+        print_sandbox_rows(rows, OUT)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
         return all(row.met is not False for row in rows)
 
