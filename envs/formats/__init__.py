@@ -24,6 +24,7 @@ from pivotgym.envs.formats.rows import OnError, PathLike, Problems, iter_rows
 from pivotgym.envs.formats.sharegpt import read_sharegpt, write_sharegpt
 from pivotgym.envs.formats.swe_agent import is_swe_agent, read_swe_agent
 from pivotgym.envs.formats.tau2 import read_tau2
+from pivotgym.envs.formats.terminal_bench import is_no_row, is_run_folder, read_terminal_bench
 from pivotgym.envs.trajectory import Trajectory
 
 __all__ = ["FORMATS", "Format", "detect", "load_trajectories", "save_trajectories"]
@@ -115,6 +116,13 @@ FORMATS: dict[str, Format] = {
             read_swe_agent,
         ),
         Format("atif", "ATIF documents ('schema_version' ATIF-v1.x, 'steps')", is_atif, read_atif, write_atif),
+        Format(
+            "terminal-bench",
+            "Terminal-Bench and Harbor run folders ('agent-logs/episode-N', 'agent/trajectory.json')",
+            is_no_row,
+            read_terminal_bench,
+            folder=is_run_folder,
+        ),
         Format("intercode", "InterCode bash sessions ('turn_history')", is_sessions, read_intercode),
     )
 }
