@@ -11,12 +11,16 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo 'to
 # Root or passwordless sudo may install Debian packages; otherwise what is missing is named and the rest goes on.
 SUDO := $(shell [ "$$(id -u)" = 0 ] && echo env || (sudo -n true 2>/dev/null && echo sudo -n env || true))
 
-.PHONY: demo test lint typecheck unit sync clean results
+.PHONY: demo test system lint typecheck unit sync clean results
 
 demo: sync
 	$(VENV)/bin/pivotgym demo $(DEMO_ARGS)
 
-test: sync lint typecheck unit
+test: sync system lint typecheck unit
+
+# Programs that tasks use in sandboxes, and a Docker daemon.
+system:
+	@.ci/system
 
 sync: $(VENV)/.installed
 	@# A strict editable install is a tree of links: it is remade here so that new files are always seen.
@@ -41,7 +45,7 @@ $(VENV)/.installed: pyproject.toml
 	    rm -rf $(VENV); $$python -m venv $(VENV); fi
 	$(PY) -m pip install -qq --upgrade pip setuptools wheel
 	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -qq '$(TORCH)' || $(PY) -m pip install -qq torch
-	$(PY) -m pip install -qq -e '.[dev,embedded,tau2,mcp]' --config-settings editable_mode=strict
+	$(PY) -m pip install -qq -e '.[dev,docker,embedded,tau2,mcp]' --config-settings editable_mode=strict
 	@touch $@
 
 lint: sync
