@@ -94,6 +94,8 @@ class Restore:
     """format of FILE"""
     workers: int = 1
     """processes"""
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
     json: Path | None = None
     """also write the figures here"""
 
@@ -102,7 +104,13 @@ class Restore:
         from pivotgym.harness.restoring import print_summary, restore_file
 
         summary = restore_file(
-            self.file, self.source, turn=self.turn, strict=self.strict, workers=self.workers, progress=True
+            self.file,
+            self.source,
+            turn=self.turn,
+            strict=self.strict,
+            workers=self.workers,
+            env_options=read_options(self.env_options),
+            progress=True,
         )
         print_summary(summary, OUT)
         write_figures(self.json, summary.model_dump(mode="json"))
@@ -118,12 +126,14 @@ class Shell:
     """the turn to restore"""
     trajectory: str | None = None
     """id or 0-based position of the trajectory; the first by default"""
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
 
     def run(self) -> bool:
         """Runs the shell."""
         from pivotgym.harness.shell import run_shell
 
-        run_shell(self.file, self.turn, self.trajectory, OUT)
+        run_shell(self.file, self.turn, self.trajectory, OUT, read_options(self.env_options))
         return True
 
 

@@ -26,7 +26,7 @@ from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable, RestoreDiverged
 from pivotgym.envs.formats import load_trajectories
 from pivotgym.envs.restore import ObservationCheck
-from pivotgym.envs.trajectory import Trajectory
+from pivotgym.envs.trajectory import JsonObject, Trajectory
 
 Report = Callable[[int, int], None]
 """Told after each trajectory: how many are done, how many there are."""
@@ -133,6 +133,7 @@ def restore_file(
     turn: int | None = None,
     strict: bool = False,
     workers: int = 1,
+    env_options: JsonObject | None = None,
     progress: bool | Report = False,
     console: Console | None = None,
 ) -> RestoreSummary:
@@ -144,6 +145,7 @@ def restore_file(
         turn: only this turn of each trajectory.
         strict: a trajectory with a diverged observation is not restored any further.
         workers: processes; each takes whole trajectories.
+        env_options: keyword arguments of ``gym.make``.
         progress: True draws a bar on ``console``; a function is told how many trajectories are done.
         console: where the bar is drawn; by default standard error.
 
@@ -159,7 +161,9 @@ def restore_file(
     if not trajectories and errors:
         raise errors[0]
     with _Bar(progress, console) as report:
-        summary = restore_trajectories(trajectories, turn=turn, strict=strict, workers=workers, progress=report)
+        summary = restore_trajectories(
+            trajectories, turn=turn, strict=strict, workers=workers, env_options=env_options, progress=report
+        )
     summary.file = Path(path).name
     for error in errors:
         where = f"line {error.line}" if error.line is not None else str(error.field)
@@ -175,12 +179,13 @@ def restore_trajectories(
     turn: int | None = None,
     strict: bool = False,
     workers: int = 1,
+    env_options: JsonObject | None = None,
     progress: Report | None = None,
 ) -> RestoreSummary:
     """The same for trajectories in memory; see :func:`restore_file`."""
     began = time.perf_counter()
     summary = RestoreSummary()
-    for done, part in enumerate(_run(trajectories, turn, strict, workers), 1):
+    for done, part in enumerate(_run(trajectories, turn, strict, workers, env_options), 1):
         summary.add(part)
         if progress is not None:
             progress(done, len(trajectories))
@@ -234,8 +239,10 @@ def _example(summary: RestoreSummary, kind: str) -> str:
 # One trajectory ---------------------------------------------------------------------------------------------------
 
 
-def _run(trajectories: Sequence[Trajectory], turn: int | None, strict: bool, workers: int) -> Iterable[RestoreSummary]:
-    work = partial(_restore_one, turn=turn, strict=strict)
+def _run(
+    trajectories: Sequence[Trajectory], turn: int | None, strict: bool, workers: int, env_options: JsonObject | None
+) -> Iterable[RestoreSummary]:
+    work = partial(_restore_one, turn=turn, strict=strict, env_options=env_options)
     if workers <= 1 or len(trajectories) <= 1:
         yield from map(work, trajectories)
         return
@@ -245,7 +252,9 @@ def _run(trajectories: Sequence[Trajectory], turn: int | None, strict: bool, wor
         yield from pool.map(work, trajectories, chunksize=max(1, len(trajectories) // (workers * 8)))
 
 
-def _restore_one(trajectory: Trajectory, turn: int | None, strict: bool) -> RestoreSummary:
+def _restore_one(
+    trajectory: Trajectory, turn: int | None, strict: bool, env_options: JsonObject | None = None
+) -> RestoreSummary:
     summary = RestoreSummary(trajectories=1)
     if turn is None and trajectory.task is not None and trajectory.turns:
         first = trajectory.messages[: trajectory.turns[0]]
@@ -255,7 +264,7 @@ def _restore_one(trajectory: Trajectory, turn: int | None, strict: bool) -> Rest
     now: int | None = None
     try:
         # Turn 0 of a trajectory without turns: the environment says what is wrong with it.
-        env = _make(trajectory)
+        env = _make(trajectory, env_options)
         try:
             for now in turns or [0]:
                 _restore_turn(env, trajectory, now, strict, summary, alone=turn is not None)
@@ -284,14 +293,14 @@ def _recorded(trajectory: Trajectory, turn: int | None) -> tuple[int, int]:
     return len(starts) if turn is None else 1, sum(message.role == "tool" for message in counted)
 
 
-def _make(trajectory: Trajectory) -> AgentEnv:
+def _make(trajectory: Trajectory, env_options: JsonObject | None) -> AgentEnv:
     if not trajectory.messages:
         raise NotRestorable("no_messages", f"trajectory {trajectory.id} has no messages")
     if trajectory.task is None:
         raise NotRestorable("no_environment", f"trajectory {trajectory.id} names no task")
     try:
         # Gymnasium's own checker and order enforcement cost more than a restore.
-        env: Any = gym.make(trajectory.task.env, disable_env_checker=True).unwrapped
+        env: Any = gym.make(trajectory.task.env, disable_env_checker=True, **(env_options or {})).unwrapped
     except gym.error.Error as error:
         raise NotRestorable("no_environment", f"{trajectory.task.env}: {error}") from error
     if not isinstance(env, AgentEnv):

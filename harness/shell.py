@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import cast
 
-import gymnasium as gym
 from rich.console import Console
 from rich.markup import escape
 
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, PivotGymError
 from pivotgym.envs.formats import load_trajectories
-from pivotgym.envs.trajectory import Message, ToolCall, Trajectory, canonical_json
+from pivotgym.envs.trajectory import JsonObject, Message, ToolCall, Trajectory, canonical_json
+from pivotgym.harness.turns import make_env
 
-HELP = """name(arg=value, …)  call a tool            plain text   talk to the user
+HELP = """name(arg=value, …)  call a tool            plain text   {plain}
 :demo   what the recording did here        :score   the task's own goal check now
 :tools  the tools on offer                 :try A   effect of action A in a fork, nothing changes here
 :show   the conversation so far            :quit"""
@@ -29,8 +28,11 @@ def find_trajectory(path: Path, wanted: str | None) -> Trajectory:
     raise BadInput(f"no trajectory {wanted!r}" if wanted else "no trajectory in the file", file=path)
 
 
-def parse_call(text: str) -> Message:
-    """``name(arg=value)`` to an action with one tool call; any other text is said to the user."""
+def parse_call(text: str, command_tool: str | None = None) -> Message:
+    """``name(arg=value)`` to an action with one tool call.
+
+    Any other text is said to the user or, where ``command_tool`` names a tool that runs commands, is a command for it.
+    """
     try:
         node = ast.parse(text, mode="eval").body
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
@@ -38,16 +40,33 @@ def parse_call(text: str) -> Message:
             return Message(role="assistant", tool_calls=[ToolCall(name=node.func.id, arguments=arguments, id="call_0")])
     except (SyntaxError, ValueError):
         pass
+    if command_tool is not None:
+        call = ToolCall(name=command_tool, arguments={"command": text}, id="call_0")
+        return Message(role="assistant", tool_calls=[call])
     return Message(role="assistant", content=text)
 
 
-def run_shell(path: Path, turn: int, trajectory_id: str | None = None, console: Console | None = None) -> None:
+def command_tool(env: AgentEnv) -> str | None:
+    """The tool that runs commands, in an environment whose only tool it is."""
+    functions = [tool.get("function", tool) for tool in env.tools]
+    if len(functions) == 1 and "command" in functions[0].get("parameters", {}).get("properties", {}):
+        return str(functions[0]["name"])
+    return None
+
+
+def run_shell(
+    path: Path,
+    turn: int,
+    trajectory_id: str | None = None,
+    console: Console | None = None,
+    env_options: JsonObject | None = None,
+) -> None:
     """Restores turn ``turn`` and reads actions until ``:quit`` or the end of input."""
     console = console or Console()
     trajectory = find_trajectory(path, trajectory_id)
     if trajectory.task is None:
         raise BadInput(f"trajectory {trajectory.id} names no task, so there is nothing to restore", file=path)
-    env = cast(AgentEnv, gym.make(trajectory.task.env, disable_env_checker=True).unwrapped)
+    env = make_env(trajectory.task.env, env_options)
     try:
         _, info = env.reset(options={"trajectory": trajectory, "turn": turn})
         report = info["restore"]
@@ -56,11 +75,17 @@ def run_shell(path: Path, turn: int, trajectory_id: str | None = None, console: 
             f"{len(report.diverged)} diverged, {report.seconds * 1000:.1f} ms"
         )
         _show(console, env.messages[-4:])
-        console.print(HELP, style="dim", markup=False)
+        if report.note:
+            console.print(escape(report.note), style="yellow")
+        console.print(_help(env), style="dim", markup=False)
         while _one_line(console, env, trajectory, turn):
             pass
     finally:
         env.close()
+
+
+def _help(env: AgentEnv) -> str:
+    return HELP.format(plain="talk to the user" if command_tool(env) is None else "run a command")
 
 
 def _one_line(console: Console, env: AgentEnv, trajectory: Trajectory, turn: int) -> bool:
@@ -91,17 +116,17 @@ def _obey(console: Console, env: AgentEnv, trajectory: Trajectory, turn: int, li
     elif line == ":show":
         _show(console, env.messages)
     elif line.startswith(":try "):
-        effect = env.effect(parse_call(line[5:].strip()))
+        effect = env.effect(parse_call(line[5:].strip(), command_tool(env)))
         _show(console, effect.observation)
         console.print(escape(canonical_json(effect.changes)) if effect.changes else "changes nothing")
     elif line.startswith(":"):
-        console.print(HELP, markup=False)
+        console.print(_help(env), markup=False)
     elif line:
         if env.episode.done:
             console.print("[yellow]The episode is over; :score shows how it ended, :quit leaves.[/]")
             return True
         before = len(env.messages)
-        _, reward, terminated, truncated, info = env.step(parse_call(line))
+        _, reward, terminated, truncated, info = env.step(parse_call(line, command_tool(env)))
         _show(console, env.messages[before + 1 :])
         if terminated or truncated:
             console.print(f"[yellow]The episode is over ({info['termination']}), reward {reward:g}.[/]")
