@@ -1,0 +1,1 @@
+"""Images that sandboxes run in, and what builds them."""

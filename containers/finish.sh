@@ -1,0 +1,13 @@
+#!/bin/sh
+# Last step of both ways to build the base image: an ordinary user, and nothing that differs from build to build.
+set -eu
+id agent >/dev/null 2>&1 || useradd --create-home --shell /bin/bash --uid 1000 agent
+# vim-tiny only provides `vi`; tasks and agents say `vim`.
+[ -e /usr/bin/vim ] || ln -s vi /usr/bin/vim
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/*.log /var/log/apt /var/cache/ldconfig/*
+rm -rf /usr/share/man/?? /usr/share/man/??_* /usr/share/locale/* /usr/share/doc/*/changelog* /tmp/* /var/tmp/*
+rm -f /etc/resolv.conf /etc/apt/sources.list.d/* /etc/apt/apt.conf.d/*proxy*
+: >/etc/apt/sources.list
+: >/etc/machine-id
+echo sandbox >/etc/hostname

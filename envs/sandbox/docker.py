@@ -1,0 +1,281 @@
+"""Sandboxes by Docker: any image, through a daemon that this machine or another one runs.
+
+A sandbox is a container without network, capabilities to leave it, or anything of the host; a bash session in it is
+reached through one stream. A snapshot is an image committed from the container, a fork a container of that image.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from pivotgym.containers.build import IMAGE, build
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.sandbox.base import (
+    Backend,
+    Cleaned,
+    FileChange,
+    Sandbox,
+    SandboxConfig,
+    SandboxError,
+    ShellState,
+    Snapshot,
+)
+from pivotgym.envs.sandbox.docker_api import as_sandbox_error, connect, is_missing, retried
+from pivotgym.envs.sandbox.docker_changes import compare
+from pivotgym.envs.sandbox.docker_clean import sweep
+from pivotgym.envs.sandbox.docker_container import Container, Shape
+from pivotgym.envs.sandbox.docker_identity import Identity, identity
+from pivotgym.envs.sandbox.docker_images import Image, ImageStore
+from pivotgym.envs.sandbox.docker_pool import WarmPool
+from pivotgym.envs.sandbox.docker_sandbox import DockerSandbox, DockerState
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+DEFAULT_IMAGE = IMAGE
+"""Built by :func:`ensure_image`."""
+_RETIRED = 8
+"""Stopped containers kept for as long as their snapshots may be compared."""
+
+log = logging.getLogger("pivotgym.sandbox")
+_building = threading.Lock()
+
+
+def ensure_image(client: APIClient | None = None) -> str:
+    """Builds :data:`DEFAULT_IMAGE` where the daemon does not have it; its name.
+
+    Raises:
+        SandboxUnavailable: no daemon.
+        BuildError: it cannot be built.
+    """
+    from docker.errors import APIError
+
+    client = client or connect()
+    with _building, as_sandbox_error(f"looking for the image {DEFAULT_IMAGE}"):
+        try:
+            retried(client.inspect_image, DEFAULT_IMAGE)
+        except APIError as error:
+            if not is_missing(error):
+                raise
+            log.warning("Building the image %s, once: about a minute.", DEFAULT_IMAGE)
+            build(client)
+    return DEFAULT_IMAGE
+
+
+class DockerBackend(Backend):
+    """Starts containers in the daemon that ``DOCKER_HOST`` or the default socket names.
+
+    Args:
+        warm: containers kept started ahead of the image that is started most; 0 for none.
+    """
+
+    name = "docker"
+
+    def __init__(self, *, warm: int = 2) -> None:
+        self._warm = warm
+        self._connect()
+        os.register_at_fork(after_in_child=self._abandon)
+        atexit.register(self.shut_down)
+
+    def _connect(self) -> None:
+        self.client = connect()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._sandboxes: set[DockerSandbox] = set()
+        self._retired: collections.OrderedDict[int, tuple[DockerState, Container, Image]] = collections.OrderedDict()
+        self.images = ImageStore(self.client)
+        self._quota = self._has_quota()
+        self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
+        self.clean()
+
+    def _abandon(self) -> None:
+        # What the parent made is the parent's to use and to remove; connections cannot be shared either.
+        self._lock = threading.Lock()
+        self._sandboxes = set()
+        self._retired = collections.OrderedDict()
+        self.client = connect()
+        self.images = ImageStore(self.client)
+        self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
+        self._pid = os.getpid()
+
+    # Backend ------------------------------------------------------------------------------------------------------
+
+    def start(self, config: SandboxConfig) -> Sandbox:
+        """A fresh sandbox, its shell in the working directory."""
+        if config.image == "host":
+            raise BadInput("the Docker backend needs an image, it has no 'host'", field="image")
+        if config.image == DEFAULT_IMAGE:
+            ensure_image(self.client)
+        return self._begin(config, self.images.base(config.image), None, ShellState("", config.workdir), {})
+
+    def load(self, snapshot: Snapshot, *, fresh_shell: bool = False, config: SandboxConfig | None = None) -> Sandbox:
+        """An independent sandbox in that state."""
+        state = self._state(snapshot)
+        if state.closed:
+            raise BadInput("the snapshot was closed", field="snapshot")
+        wanted = config or snapshot.config
+        fresh = fresh_shell or config is not None
+        shell = ShellState("", wanted.workdir) if fresh else snapshot.shell
+        who = state.who if wanted.user == snapshot.config.user else None
+        self.images.hold(state.image)
+        return self._begin(wanted, state.image, who, shell, state.special)
+
+    def changes(self, before: Snapshot, after: Snapshot) -> list[FileChange]:
+        """Paths that differ."""
+        one, two = self._state(before), self._state(after)
+        if one.image is two.image and one.special == two.special:
+            return []
+        paths: list[str] | None = None
+        if two.origin is one.image:
+            paths = self._touched(two)
+        elif two.origin is one.origin:
+            mine, theirs = self._touched(one), self._touched(two)
+            paths = sorted({*mine, *theirs}) if mine is not None and theirs is not None else None
+        found = compare(self.client, one.image.id, two.image.id, paths) if one.image is not two.image else []
+        return sorted([*found, *_special_changes(one, two)], key=lambda change: change.path)
+
+    def close(self, snapshot: Snapshot) -> None:
+        """Removes the image where nothing else stands on it."""
+        state = self._state(snapshot)
+        with state.lock:
+            if state.closed:
+                return
+            state.closed = True
+            state.source = None
+        with self._lock:
+            retired = self._retired.pop(id(state), None)
+        if retired is not None:
+            self._discard(*retired[1:])
+        self.images.release(state.image)
+
+    def clean(self) -> Cleaned:
+        """Removes containers and images of dead processes."""
+        return sweep(self.client)
+
+    def shut_down(self) -> None:
+        """Stops all sandboxes and removes their containers; snapshots cannot be loaded afterwards."""
+        if os.getpid() != self._pid:
+            return
+        self._pool.close()
+        with self._lock:
+            sandboxes = list(self._sandboxes)
+            retired = list(self._retired.values())
+            self._retired.clear()
+        with contextlib.suppress(SandboxError):
+            for sandbox in sandboxes:
+                sandbox.stop()
+            for _, container, image in retired:
+                self._discard(container, image)
+            self.images.close()
+
+    # For sandboxes ------------------------------------------------------------------------------------------------
+
+    def container(self, image: Image, config: SandboxConfig) -> Container:
+        """A started container, from the pool if one is ready."""
+        shape = Shape(image.id, config.hostname, config.limits)
+        ready = self._pool.take(shape) if image.parent is None else None
+        return ready or Container(self.client, shape, disk_quota=self._quota)
+
+    def retire(
+        self, sandbox: DockerSandbox | None, container: Container, image: Image, latest: DockerState | None
+    ) -> None:
+        """Takes a container out of service. One that still is as its last snapshot is kept, stopped, for as long as
+        that may be compared: the daemon knows what changed in a container, not what changed in an image."""
+        with self._lock:
+            if sandbox is not None:
+                self._sandboxes.discard(sandbox)
+        if latest is None or latest.closed or latest.image is image:
+            self._discard(container, image)
+            return
+        with as_sandbox_error("stopping a container"), contextlib.suppress(Exception):
+            self.client.kill(container.id)
+        with self._lock:
+            self._retired[id(latest)] = (latest, container, image)
+            oldest = self._retired.popitem(last=False)[1] if len(self._retired) > _RETIRED else None
+        if oldest is not None:
+            with oldest[0].lock:
+                oldest[0].source = None
+            self._discard(*oldest[1:])
+
+    # Inner parts --------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, config: SandboxConfig, image: Image, who: Identity | None, shell: ShellState, special: dict[str, bytes]
+    ) -> DockerSandbox:
+        container = None
+        try:
+            container = self.container(image, config)
+            who = who or identity(self.client, container.id, config.user)
+            sandbox = DockerSandbox(self, config, image, container, who, shell)
+            sandbox.settle(special)
+        except BaseException:
+            with contextlib.suppress(SandboxError):
+                if container is not None:
+                    container.remove()
+                self.images.release(image)
+            raise
+        with self._lock:
+            self._sandboxes.add(sandbox)
+        return sandbox
+
+    def _discard(self, container: Container, image: Image) -> None:
+        try:
+            container.remove()
+        finally:
+            self.images.release(image)
+
+    @staticmethod
+    def _state(snapshot: Snapshot) -> DockerState:
+        if not isinstance(snapshot.payload, DockerState):
+            raise BadInput("the snapshot was taken by another backend", field="snapshot")
+        return snapshot.payload
+
+    def _touched(self, state: DockerState) -> list[str] | None:
+        """What may differ between a snapshot and the image its container was made from; None where that is lost."""
+        with state.lock:
+            if state.paths is None and state.image is state.origin:
+                state.paths = []
+            if state.paths is None and state.source is not None:
+                with as_sandbox_error("listing what a container changed"):
+                    state.paths = [str(row["Path"]) for row in self.client.diff(state.source.id) or ()]
+            return state.paths
+
+    def _has_quota(self) -> bool:
+        """Whether the daemon's storage driver can limit a container's size."""
+        from docker.errors import DockerException
+
+        with as_sandbox_error("asking for the storage driver"):
+            info = self.client.info()
+            status = dict(row for row in info.get("DriverStatus") or () if len(row) == 2)
+            if info.get("Driver") in ("btrfs", "zfs"):
+                return True
+            if info.get("Driver") != "overlay2" or status.get("Backing Filesystem") != "xfs":
+                return False
+            images = self.client.images(quiet=True)
+            if not images:
+                return False
+            try:  # xfs has to be mounted with project quotas, which only trying shows
+                options = self.client.create_host_config(storage_opt={"size": "1G"})
+                made = self.client.create_container(images[0], entrypoint=["bash"], host_config=options)["Id"]
+                self.client.remove_container(made)
+            except DockerException:
+                return False
+        return True
+
+
+def _special_changes(one: DockerState, two: DockerState) -> list[FileChange]:
+    import hashlib
+
+    found = []
+    for path in sorted({*one.special, *two.special}):
+        data = two.special.get(path)
+        if data is not None and data != one.special.get(path):
+            digest = hashlib.sha256(data).hexdigest()
+            found.append(FileChange(path, "file", "0644", "0:0", digest=digest, size=len(data), before="file"))
+    return found

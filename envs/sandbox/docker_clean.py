@@ -1,0 +1,63 @@
+"""Finds and removes what processes that are dead left in a Docker daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pivotgym.envs.sandbox.base import Cleaned
+from pivotgym.envs.sandbox.docker_api import LABEL, as_sandbox_error, is_missing, is_orphan, retried
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_CONFLICT = 409
+
+
+def sweep(client: APIClient) -> Cleaned:
+    """Removes containers and images whose owner is dead. What belongs to a living process, of this machine or of
+    another one that shares the daemon, is left alone.
+
+    Raises:
+        SandboxError: the daemon fails.
+    """
+    done = Cleaned()
+    unknown = 0
+    marked = {"label": f"{LABEL}=1"}
+    with as_sandbox_error("removing what dead runs left"):
+        for found in client.containers(all=True, filters=marked):
+            orphan = is_orphan(found.get("Labels") or {})
+            unknown += orphan is None
+            if orphan and _removed(client.remove_container, found["Id"], v=True, force=True):
+                done.containers += 1
+        left = []
+        for found in client.images(filters=marked, all=True):
+            orphan = is_orphan(found.get("Labels") or {})
+            unknown += orphan is None
+            if orphan:
+                left.append(found)
+        # An image can be removed once nothing is made from it: as many rounds as there are generations.
+        while left:
+            removed = [found for found in left if _removed(client.remove_image, found["Id"], force=True)]
+            done.images += len(removed)
+            if not removed:
+                done.notes.append(f"{len(left)} images are in use by something else")
+                break
+            left = [found for found in left if found not in removed]
+    if unknown:
+        done.notes.append(f"{unknown} containers and images belong to another machine or container and were left alone")
+    return done
+
+
+def _removed(function: Any, name: str, **options: bool) -> bool:
+    """Calls it; False where something still depends on the thing. Gone already is done as well."""
+    from docker.errors import APIError
+
+    try:
+        retried(function, name, **options)
+    except APIError as error:
+        if is_missing(error) or "already in progress" in str(error.explanation):
+            return True
+        if getattr(error.response, "status_code", None) == _CONFLICT:
+            return False
+        raise
+    return True

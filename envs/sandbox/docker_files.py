@@ -1,0 +1,160 @@
+"""Files inside a container through the daemon's archive API, which resolves links inside the container only."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import stat as modes
+import tarfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from pivotgym.envs.sandbox.base import SandboxFileError
+from pivotgym.envs.sandbox.docker_api import archive_of, as_sandbox_error, path_stat, retried
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+# Bits of Go's os.FileMode, in which the daemon describes a path.
+_GO_KINDS = {1 << 31: "directory", 1 << 27: "link", 1 << 26: "device", 1 << 25: "fifo", 1 << 24: "socket"}
+_GO_REST = 1 << 21 | 1 << 19
+"""Character device (beside the device bit), irregular."""
+
+
+def kind_of(described: dict[str, Any]) -> str:
+    """``file``, ``directory``, ``link``, ``device``, ``fifo`` or ``socket``."""
+    mode = int(described["mode"])
+    for bit, kind in _GO_KINDS.items():
+        if mode & bit:
+            return kind
+    return "device" if mode & _GO_REST else "file"
+
+
+def permissions_of(described: dict[str, Any]) -> int:
+    """Permission bits with set-user, set-group and sticky, as ``chmod`` takes them."""
+    mode = int(described["mode"])
+    special = [(1 << 23, modes.S_ISUID), (1 << 22, modes.S_ISGID), (1 << 20, modes.S_ISVTX)]
+    return mode & 0o777 | sum(ours for theirs, ours in special if mode & theirs)
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise SandboxFileError(f"{path!r}: no absolute path")
+    return posixpath.normpath(path)
+
+
+def _resolved(client: APIClient, container: str, path: str) -> tuple[str, dict[str, Any] | None]:
+    """A path with a link at its end followed, as the daemon resolved it, and what is there."""
+    described = retried(path_stat, client, container, path)
+    if described is not None and kind_of(described) == "link":
+        path = str(described["linkTarget"]) or path
+        described = retried(path_stat, client, container, path)
+        if described is not None and kind_of(described) == "link":
+            raise SandboxFileError(f"{path}: a link that leads to itself")
+    return path, described
+
+
+def read_file(client: APIClient, container: str, path: str, max_bytes: int) -> bytes:
+    """A regular file's content.
+
+    Raises:
+        SandboxFileError: nothing there, no regular file, or too large.
+        SandboxError: the daemon fails.
+    """
+    asked = _absolute(path)
+    with as_sandbox_error(f"reading {path}"):
+        found, described = _resolved(client, container, asked)
+        if described is None:
+            raise SandboxFileError(f"{path}: no such file")
+        if kind_of(described) != "file":
+            raise SandboxFileError(f"{path}: no regular file")
+        if int(described["size"]) > max_bytes:
+            raise SandboxFileError(f"{path}: {described['size']} bytes, more than the {max_bytes} allowed")
+        # What runs inside may exchange the file meanwhile: what came is looked at again.
+        with archive_of(client, container, found) as response:
+            if response is None:
+                raise SandboxFileError(f"{path}: no such file")
+            try:
+                with tarfile.open(fileobj=response.raw, mode="r|") as archive:
+                    member = archive.next()
+                    if member is None or not member.isreg():
+                        raise SandboxFileError(f"{path}: no regular file")
+                    if member.size > max_bytes:
+                        raise SandboxFileError(f"{path}: {member.size} bytes, more than the {max_bytes} allowed")
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    return file.read()
+            except tarfile.TarError as error:
+                raise SandboxFileError(f"{path}: {error}") from None
+
+
+def write_file(
+    client: APIClient, container: str, path: str, data: bytes, mode: int, owner: tuple[int, int], limit: int
+) -> None:
+    """Writes a file that belongs to ``owner`` (user and group number); makes the directories above it.
+
+    Raises:
+        SandboxFileError: there is something that is no regular file, a file in the place of a directory, or the file
+            would be larger than ``limit``.
+        SandboxError: the daemon fails.
+    """
+    if len(data) > limit:
+        raise SandboxFileError(f"{path}: {len(data)} bytes, more than the {limit} one file may have")
+    if path.endswith("/"):
+        raise SandboxFileError(f"{path}: a directory")
+    asked = _absolute(path)
+    with as_sandbox_error(f"writing {path}"):
+        found, described = _resolved(client, container, asked)
+        if described is not None and kind_of(described) != "file":
+            raise SandboxFileError(f"{path}: no regular file")
+        folder, missing = _missing_folders(client, container, posixpath.dirname(found))
+        member = _entry("/".join([*missing, posixpath.basename(found)]), owner, mode & 0o7777)
+        member.size = len(data)
+        _put(client, container, folder, [*_folder_entries(missing, owner), (member, data)])
+
+
+def make_folders(client: APIClient, container: str, path: str, owner: tuple[int, int]) -> None:
+    """Makes the directories of ``path`` that are not there. Raises SandboxFileError, SandboxError."""
+    with as_sandbox_error(f"making {path}"):
+        folder, missing = _missing_folders(client, container, _absolute(path))
+        if missing:
+            _put(client, container, folder, _folder_entries(missing, owner))
+
+
+def _missing_folders(client: APIClient, container: str, path: str) -> tuple[str, list[str]]:
+    """The deepest directory of ``path`` that is there, and the names that are missing below it."""
+    missing: list[str] = []
+    while True:
+        found, described = _resolved(client, container, path)
+        if described is not None:
+            if kind_of(described) != "directory":
+                raise SandboxFileError(f"{path}: no directory")
+            return found, missing[::-1]
+        if path == "/":
+            raise SandboxFileError("/: no directory")
+        missing.append(posixpath.basename(path))
+        path = posixpath.dirname(path)
+
+
+def _folder_entries(names: list[str], owner: tuple[int, int]) -> list[tuple[tarfile.TarInfo, bytes]]:
+    entries = []
+    for count in range(1, len(names) + 1):
+        entry = _entry("/".join(names[:count]), owner, 0o755)
+        entry.type = tarfile.DIRTYPE
+        entries.append((entry, b""))
+    return entries
+
+
+def _entry(name: str, owner: tuple[int, int], mode: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.uid, entry.gid = owner
+    entry.mode, entry.mtime = mode, time.time()
+    return entry
+
+
+def _put(client: APIClient, container: str, folder: str, entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for entry, data in entries:
+            archive.addfile(entry, io.BytesIO(data))
+    retried(client.put_archive, container, folder, packed.getvalue())
