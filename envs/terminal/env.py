@@ -15,6 +15,7 @@ from pivotgym.envs.sandbox import Backend, Sandbox, SandboxError, Snapshot, get_
 from pivotgym.envs.sandbox.shell_state import differences
 from pivotgym.envs.snapshots import State
 from pivotgym.envs.terminal import prompts
+from pivotgym.envs.terminal.canonical import canonical_rows
 from pivotgym.envs.terminal.causes import cause_of
 from pivotgym.envs.terminal.normalise import normalise
 from pivotgym.envs.terminal.prepare import prepare
@@ -154,10 +155,11 @@ class TerminalEnv(AgentEnv):
         self._sandbox = self.backend.load(state.payload)
 
     def diff(self, before: State, after: State) -> list[JsonObject]:
-        """Paths that differ, then what differs between the shells."""
-        rows = [change.row() for change in self.backend.changes(before.payload, after.payload)]
+        """Paths that differ, git repositories that do, then what differs between the shells."""
+        one, two = before.payload, after.payload
+        rows = canonical_rows(self.backend, one, two, self.backend.changes(one, two))
         if self._spec.shell is None:  # else no command sees a shell but its own
-            rows += differences(before.payload.shell, after.payload.shell)
+            rows += differences(one.shell, two.shell)
         return rows
 
     def score(self) -> Verdict:

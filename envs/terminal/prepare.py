@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import io
+import posixpath
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from pivotgym.envs.errors import NotRestorable
@@ -73,22 +77,22 @@ def _build(backend: Backend, setup: Setup, config: SandboxConfig) -> Snapshot:
     root = config.model_copy(update={"user": "root", "workdir": "/", "env": {}})
     with _stopped(backend.start(root)) as box:
         try:
-            for position, data in enumerate(setup.archive_bytes()):
-                _unpack(box, data, f"{_FOLDER}/{position}.tar")
-            for path, text in setup.files.items():
-                box.write_file(path, text.encode("utf-8", "surrogateescape"))
+            for data in setup.archive_bytes():
+                _unpack(box, data, "setup.archives")
+            if setup.files:
+                _unpack(box, _archive(setup.files), "setup.files")
             if setup.script:
                 box.write_file(f"{_FOLDER}/script", setup.script.encode("utf-8", "surrogateescape"), mode=0o700)
                 # In a process of its own: its `exit` and `set -e` end it and nothing else. Where the script stands is
                 # none of the agent's business, and the folder is gone before the script runs.
                 result = box.run(
-                    f"exec 9< {_FOLDER}/script; rm -rf {_FOLDER}; cd /; bash /dev/fd/9 9<&9 < /dev/null",
+                    f"( exec 9< {_FOLDER}/script; rm -rf {_FOLDER}; cd /; exec bash /dev/fd/9 < /dev/null )",
                     timeout=SETUP_SECONDS,
                 )
                 if result.status != 0:
                     _fail("setup.script", result)
         except SandboxFileError as error:
-            raise NotRestorable("setup_failed", f"a file of the set-up cannot be written: {error}") from error
+            raise NotRestorable("setup_failed", f"the set-up cannot be brought in: {error}") from error
         snapshot = box.snapshot()
         if snapshot is None:
             raise NotRestorable(
@@ -98,14 +102,28 @@ def _build(backend: Backend, setup: Setup, config: SandboxConfig) -> Snapshot:
         return snapshot
 
 
-def _unpack(box: Sandbox, data: bytes, path: str) -> None:
+def _unpack(box: Sandbox, data: bytes, where: str) -> None:
+    path = f"{_FOLDER}/archive"
     box.write_file(path, data)
     # Owners other than root may be unknown to the sandbox's user namespace; then they are root's.
     unpack = f"tar -xpf {path} -C /"
     result = box.run(f"{unpack} 2>/dev/null || {unpack} --no-same-owner", timeout=SETUP_SECONDS)
     if result.status != 0:
-        _fail("setup.archives", result)
+        _fail(where, result)
     box.run(f"rm -rf {_FOLDER}")
+
+
+def _archive(files: Mapping[str, str]) -> bytes:
+    """Text files as an archive of root's: one round trip for all, and what archives left there is no hindrance."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for path, text in files.items():
+            content = text.encode("utf-8", "surrogateescape")
+            member = tarfile.TarInfo(posixpath.normpath(f"/{path}").lstrip("/"))
+            member.size, member.mode, member.mtime = len(content), 0o644, int(time.time())
+            member.uname = member.gname = "root"
+            archive.addfile(member, io.BytesIO(content))
+    return data.getvalue()
 
 
 def _fail(where: str, result: CommandResult) -> NoReturn:

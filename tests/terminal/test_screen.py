@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,25 +28,24 @@ def test_texts(item: str) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: object):  # type: ignore[no-untyped-def]
+def server(tmp_path: Path) -> Iterator[list[str]]:
     """A tmux server of this test's own, whose pane shows the bytes it is sent."""
-    name = f"pivotgym-test-{id(tmp_path)}"
-    tmux = ["tmux", "-u", "-L", name, "-f", "/dev/null"]
-    command = [
-        *tmux,
-        "new-session",
-        "-d",
-        "-s",
-        "terminal",
-        "-x",
-        "160",
-        "-y",
-        "40",
-        "stty raw -echo opost onlcr; exec od -v -An -tx1 -w1",
-    ]
-    subprocess.run(command, check=True, timeout=20)
-    yield tmux
-    subprocess.run([*tmux, "kill-server"], check=False, timeout=20)
+    tmux = ["tmux", "-u", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+    size = ["new-session", "-d", "-s", "terminal", "-x", "160", "-y", "40"]
+    shown = "stty raw -echo opost onlcr; echo ready; exec od -v -An -tx1 -w1"
+    try:
+        subprocess.run([*tmux, "set-option", "-g", "history-limit", "9999", ";", *size, shown], check=True, timeout=20)
+        while b"ready" not in captured(tmux):
+            time.sleep(0.05)
+        yield tmux
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False, timeout=20)
+
+
+def captured(tmux: list[str]) -> bytes:
+    """All that the pane has shown."""
+    command = [*tmux, "capture-pane", "-p", "-t", "terminal", "-S", "-"]
+    return subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
 
 
 @pytest.mark.parametrize(
@@ -61,20 +64,11 @@ def server(tmp_path: object):  # type: ignore[no-untyped-def]
     ],
 )  # fmt: skip
 def test_what_arrives_at_the_terminal(server: list[str], keys: list[str], wanted: bytes) -> None:
-    import shlex
-    import time
-
-    time.sleep(0.3)
-    subprocess.run([*server, "set-option", "-g", "history-limit", "9999"], check=True)
     script = " ';' ".join([*send_commands(keys), "send-keys -t terminal -l ZZZZ"])
-    # od prints in blocks of what it read at once: the mark pushes out what is before it.
     subprocess.run(["bash", "-c", f"{shlex.join(server)} {script}"], check=True, timeout=20)
     got = b""
-    for _ in range(60):
-        shown = subprocess.run(
-            [*server, "capture-pane", "-p", "-t", "terminal", "-S", "-"], capture_output=True, check=True
-        )
-        got = bytes(int(word, 16) for word in shown.stdout.split())
+    for _ in range(100):
+        got = bytes(int(word, 16) for word in captured(server).replace(b"ready", b"").split())
         if got.endswith(b"ZZZZ"):
             break
         time.sleep(0.05)
