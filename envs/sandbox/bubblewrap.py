@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox import rooted
@@ -21,7 +22,6 @@ from pivotgym.envs.sandbox.base import (
     Backend,
     Cleaned,
     CommandResult,
-    Ending,
     FileChange,
     Sandbox,
     SandboxConfig,
@@ -36,9 +36,27 @@ from pivotgym.envs.sandbox.host_base import host_mounts, image_mounts, user_numb
 from pivotgym.envs.sandbox.layers import Chain, LayerStore, compare, measure, remove_tree
 from pivotgym.envs.sandbox.runs import RunFolder, state_folder, sweep
 from pivotgym.envs.sandbox.session import ShellSession
+from pivotgym.envs.sandbox.watch import Guard, Watch
 
 _GRACE = 0.05
 """Seconds that processes which are just ending get before a snapshot counts them as background processes."""
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _alone(
+    method: Callable[Concatenate[BubblewrapSandbox, _P], _R],
+) -> Callable[Concatenate[BubblewrapSandbox, _P], _R]:
+    """Keeps the guard out while the method runs."""
+
+    @functools.wraps(method)
+    def locked(sandbox: BubblewrapSandbox, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with sandbox._lock:
+            return method(sandbox, *args, **kwargs)
+
+    return locked
 
 
 class BubblewrapBackend(Backend):
@@ -64,6 +82,7 @@ class BubblewrapBackend(Backend):
         self._layers: LayerStore | None = None
         self._launcher: Launcher | None = None
         self._mounts: dict[str, list[tuple[str, str]]] = {}
+        self.guard = Guard()
 
     def _finish(self) -> None:
         if self._launcher is not None:
@@ -171,12 +190,15 @@ class BubblewrapSandbox(Sandbox):
         self._session: ShellSession | None = None
         self._stopped = False
         self._disk_before = 0
+        self._lock = threading.RLock()  # the guard comes from a thread of its own
+        backend.guard.add(self._between)
 
     @property
     def shell(self) -> ShellState:
         """State of the shell after the last command."""
         return self._session.state if self._session is not None else self._shell
 
+    @_alone
     def run(
         self,
         command: str,
@@ -196,22 +218,27 @@ class BubblewrapSandbox(Sandbox):
             shell=shell,
             watch=watch,
         )
+        # It wrote on until it was dead; the next command may tidy up.
+        self._disk_before = watch.disk if result.ending != "disk" else watch.measure()
         if session.dead:
             self._halt()
             if not self._backend.launcher_alive():
                 raise SandboxError("the process that serves this run's sandboxes died")
         return result
 
+    @_alone
     def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
         """A regular file's content."""
         with self._root() as root:
             return rooted.read_inside(root, path, max_bytes)
 
+    @_alone
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Writes a file as the sandbox's user."""
         with self._root() as root:
             rooted.write_inside(root, path, data, mode, self._outside_user())
 
+    @_alone
     def snapshot(self, *, live: bool = False) -> Snapshot | None:
         """Freezes what was written. With ``live`` background processes do not hinder it: they are killed."""
         self.incomplete = ""
@@ -234,11 +261,13 @@ class BubblewrapSandbox(Sandbox):
         self._backend.layers.hold(self._chain)
         return Snapshot(self.config, state, self._chain, nbytes)
 
+    @_alone
     def usage(self) -> Usage:
         """What its processes hold and its writable folder takes."""
         memory = self._running.fair_memory() if self._running is not None else 0
         return Usage(memory, measure(self._upper)[1] if self._upper is not None else 0)
 
+    @_alone
     def stop(self) -> None:
         """Kills what runs and deletes what was written since the last snapshot."""
         if self._stopped:
@@ -250,6 +279,7 @@ class BubblewrapSandbox(Sandbox):
             self._upper = None
         self._backend.layers.release(self._chain)
 
+    @_alone
     def enter(self, path: str) -> None:
         """Makes a directory if it is not there and puts the shell into it."""
         if path != "/":
@@ -327,25 +357,24 @@ class BubblewrapSandbox(Sandbox):
         assert self._running is not None
         return self._running.beyond_files(_GRACE)
 
-    def _watch(self) -> Callable[[], Ending | None]:
-        running, upper, limits = self._running, self._upper, self.config.limits
+    def _watch(self) -> Watch:
+        running, upper = self._running, self._upper
         assert running is not None and upper is not None
         frozen = sum(layer.nbytes for layer in self._chain.layers)
-        before, due = self._disk_before, 0.0
+        return Watch(running, upper, frozen, self.config.limits, self._disk_before)
 
-        def look() -> Ending | None:
-            nonlocal due
-            if running.memory(limits.memory_bytes) > limits.memory_bytes:
-                return "memory"
-            began = time.monotonic()
-            if began < due:
-                return None
-            used = measure(upper)[1]
-            self._disk_before = used
-            due = time.monotonic() + 10 * (time.monotonic() - began)  # many files take long to count
-            # What was too much before may be tidied up: only growth ends a command.
-            if frozen + used > limits.disk_bytes and used > before + (1 << 20):
-                return "disk"
-            return None
-
-        return look
+    def _between(self) -> None:
+        """Looks at what runs in the background while no command does; over a limit all of it is killed."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._running is None or self._session is None or not self._running.background():
+                return
+            watch = self._watch()
+            if watch() is not None or not self._running.alive():
+                self._halt()
+            self._disk_before = watch.disk
+        except (SandboxError, OSError):  # it is ending
+            return
+        finally:
+            self._lock.release()

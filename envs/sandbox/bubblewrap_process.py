@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -22,7 +21,7 @@ from pivotgym.envs.sandbox.base import SandboxConfig, SandboxError
 from pivotgym.envs.sandbox.launcher import NAMESPACE_FD
 from pivotgym.envs.sandbox.layers import Chain
 from pivotgym.envs.sandbox.seccomp import program
-from pivotgym.envs.sandbox.session import supervisor_arguments
+from pivotgym.envs.sandbox.session import readable, supervisor_arguments
 
 FIRST_USER = 1_900_000_000
 """Run by root, user N inside is this number plus N outside: nobody, with nothing."""
@@ -274,7 +273,7 @@ class Running:
             if not doomed or (shell and doomed == shells):
                 return
             if time.monotonic() > until:
-                self._kill_all()
+                self.kill_all()
                 return
             shell = False
             time.sleep(0.001)
@@ -288,7 +287,7 @@ class Running:
             said = b""
             until = time.monotonic() + 10.0
             while b"}" not in said and time.monotonic() < until:
-                if select.select([self._info], [], [], 0.1)[0]:
+                if readable(self._info, 0.1):
                     piece = os.read(self._info, 4096)
                     if not piece:
                         break
@@ -306,6 +305,14 @@ class Running:
             return os.open(f"/proc/{self.init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise SandboxError(f"the sandbox's files cannot be reached: {error}") from None
+
+    def pids(self) -> list[int]:
+        """All processes but init, by their numbers outside."""
+        return self._below(self.init)
+
+    def background(self) -> bool:
+        """Whether more runs than a shell that waits for its next command."""
+        return len(self.pids()) > 2
 
     def memory(self, enough: int) -> int:
         """Bytes of memory its processes hold together; only looked at closely beyond ``enough``."""
@@ -357,17 +364,18 @@ class Running:
         self._closed = True
         with contextlib.suppress(SandboxError):
             self.init  # noqa: B018 (knowing it is how its end can be waited for)
-        self._kill_all()
+        self.kill_all()
         for pidfd in (self._init_pidfd, self._pidfd):
             if pidfd is not None:
-                select.select([pidfd], [], [], 10.0)
+                readable(pidfd, 10.0)
                 os.close(pidfd)
         for descriptor in (self._write, self._read, self._info):
             os.close(descriptor)
 
     # Inner parts --------------------------------------------------------------------------------------------------
 
-    def _kill_all(self) -> None:
+    def kill_all(self) -> None:
+        """Ends the sandbox: the kernel kills all that is in it."""
         for pidfd in (self._init_pidfd, self._pidfd):
             if pidfd is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -375,7 +383,7 @@ class Running:
 
     def _last_words(self) -> str:
         said = b""
-        while len(said) < 4096 and select.select([self._read], [], [], 0.5)[0]:
+        while len(said) < 4096 and readable(self._read, 0.5):
             piece = os.read(self._read, 4096)
             if not piece:
                 break

@@ -57,6 +57,13 @@ def supervisor_arguments(prelude: str = "") -> list[str]:
     return ["--norc", "--noprofile", "-c", f"{prelude}{_SUPERVISOR}", "bash", _DRIVER]
 
 
+def readable(descriptor: int, seconds: float) -> bool:
+    """Waits until there is something to read, or the end. Unlike ``select`` for any number of open files."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class Transport(Protocol):
     """The byte stream to the supervisor, and a hold on the processes behind it."""
 
@@ -316,8 +323,7 @@ class ShellSession:
 
     def _fill(self, seconds: float) -> bool:
         """Waits for output for at most that long; whether any came. Raises ShellDied at the end of the stream."""
-        ready, _, _ = select.select([self._transport.fileno()], [], [], seconds)
-        if not ready:
+        if not readable(self._transport.fileno(), seconds):
             return False
         data = self._transport.receive()
         if not data:
