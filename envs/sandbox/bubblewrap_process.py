@@ -20,6 +20,16 @@ from pivotgym.envs.errors import MissingExtra
 from pivotgym.envs.sandbox.base import SandboxConfig, SandboxError
 from pivotgym.envs.sandbox.launcher import NAMESPACE_FD
 from pivotgym.envs.sandbox.layers import Chain
+from pivotgym.envs.sandbox.processes import (
+    children,
+    command_line,
+    is_dying,
+    is_zombie,
+    number_inside,
+    proportional,
+    resident,
+    stays_open,
+)
 from pivotgym.envs.sandbox.seccomp import program
 from pivotgym.envs.sandbox.session import readable, supervisor_arguments
 
@@ -39,7 +49,6 @@ _CAPABILITIES = (
     "CAP_SETGID",
     "CAP_SETUID",
 )
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 255})
 
 
@@ -251,7 +260,7 @@ class Running:
     def alive(self) -> bool:
         """Whether the supervisor lives."""
         supervisor = self._supervisor()
-        return supervisor is not None and not _is_dying(supervisor)
+        return supervisor is not None and not is_dying(supervisor)
 
     def processes(self) -> set[int]:
         """All but init and the supervisor, by their numbers outside."""
@@ -264,12 +273,14 @@ class Running:
         until = time.monotonic() + 1.0
         while True:
             found = self.processes()  # first: a shell that starts now is no stray process
-            shells = set(_children(supervisor)) if supervisor is not None else set()
-            doomed = {pid for pid in found if pid not in keep and pid not in shells and not _is_zombie(pid)}
+            shells = set(children(supervisor)) if supervisor is not None else set()
+            doomed = {pid for pid in found if pid not in keep and pid not in shells and not is_zombie(pid)}
             doomed |= shells if shell else set()
-            for pid in [*doomed, *([supervisor] if supervisor is not None else [])]:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL if pid in doomed else signal.SIGCONT)
+            # The shell before its children: it would say that they were killed.
+            for pid in [*(doomed & shells), *(doomed - shells)]:
+                self._signal(pid, signal.SIGKILL)
+            if supervisor is not None:
+                self._signal(supervisor, signal.SIGCONT)
             if not doomed or (shell and doomed == shells):
                 return
             if time.monotonic() > until:
@@ -277,6 +288,20 @@ class Running:
                 return
             shell = False
             time.sleep(0.001)
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        """Signals a process if it is one of the sandbox: a number may be another process's by now."""
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if os.stat(f"/proc/{pid}/ns/pid").st_ino == self._namespace:  # noqa: PTH116
+                    signal.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
+
+    @functools.cached_property
+    def _namespace(self) -> int:
+        return os.stat(f"/proc/{self.init}/ns/pid").st_ino  # noqa: PTH116
 
     # Beyond the stream --------------------------------------------------------------------------------------------
 
@@ -317,13 +342,13 @@ class Running:
     def memory(self, enough: int) -> int:
         """Bytes of memory its processes hold together; only looked at closely beyond ``enough``."""
         pids = self._below(self.init)
-        rough = sum(_resident(pid) for pid in pids)
+        rough = sum(resident(pid) for pid in pids)
         # Pages that forked processes share count once a process there: ask the kernel for the fair share.
-        return rough if rough <= enough else sum(_proportional(pid) for pid in pids)
+        return rough if rough <= enough else sum(proportional(pid) for pid in pids)
 
     def fair_memory(self) -> int:
         """Bytes of memory of all its processes, bubblewrap's own included, shared pages in fair parts."""
-        return sum(_proportional(pid) for pid in [self.init, *self._below(self.init)])
+        return sum(proportional(pid) for pid in [self.init, *self._below(self.init)])
 
     def beyond_files(self, grace: float) -> str:
         """What lives on that no snapshot of files and shell state holds; empty for nothing.
@@ -335,18 +360,18 @@ class Running:
         supervisor = self._supervisor()
         while True:
             found = self.processes()
-            shells = _children(supervisor) if supervisor is not None else []
-            others = [pid for pid in found if pid not in shells and not _is_zombie(pid)]
+            shells = children(supervisor) if supervisor is not None else []
+            others = [pid for pid in found if pid not in shells and not is_zombie(pid)]
             if not others or time.monotonic() > until:
                 break
             time.sleep(0.002)
         if others:
-            names = sorted({_command_line(pid) for pid in others})
+            names = sorted({command_line(pid) for pid in others})
             return f"background process: {', '.join(names)[:200]}"
         for pid in shells:
             with contextlib.suppress(OSError):
                 opened = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208
-                extra = [number for number in opened if number not in _OWN_DESCRIPTORS and _stays_open(pid, number)]
+                extra = [number for number in opened if number not in _OWN_DESCRIPTORS and stays_open(pid, number)]
                 if extra:
                     return f"open file descriptor of the shell: {min(extra)}"
                 if Path(f"/proc/{pid}/limits").read_bytes() != Path(f"/proc/{supervisor}/limits").read_bytes():
@@ -394,10 +419,10 @@ class Running:
     def _first_child(self) -> int | None:
         until = time.monotonic() + 5.0
         while time.monotonic() < until:
-            for pid in _children(self.init):
-                if _number_inside(pid) == 2:
+            for pid in children(self.init):
+                if number_inside(pid) == 2:
                     return pid
-            if _is_zombie(self.init):
+            if is_zombie(self.init):
                 return None
             time.sleep(0.001)
         return None
@@ -407,92 +432,9 @@ class Running:
 
     def _below(self, pid: int) -> list[int]:
         """All processes below one."""
-        found, queue = [], _children(pid)
+        found, queue = [], children(pid)
         while queue:
             now = queue.pop()
             found.append(now)
-            queue += _children(now)
+            queue += children(now)
         return found
-
-
-def _children(pid: int | None) -> list[int]:
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
-            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:  # noqa: PTH123
-                found += [int(word) for word in file.read().split()]
-    except OSError:  # it ended meanwhile
-        pass
-    return found
-
-
-def _stat_fields(pid: int) -> list[bytes]:
-    """The fields of ``/proc/PID/stat`` behind the name; empty where it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
-
-
-def _is_zombie(pid: int) -> bool:
-    fields = _stat_fields(pid)
-    return not fields or fields[0] in (b"Z", b"X")
-
-
-def _is_dying(pid: int) -> bool:
-    """Whether a process has ended or was sent the signal that ends it."""
-    pending = 0
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "State" and value.split()[0] in ("Z", "X"):
-                return True
-            if name in ("SigPnd", "ShdPnd"):
-                pending |= int(value, 16)
-    except OSError:
-        return True
-    return bool(pending & 1 << signal.SIGKILL - 1)
-
-
-def _stays_open(pid: int, number: int) -> bool:
-    """Whether a descriptor is one that programs inherit; those that bash keeps for itself are not."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/fdinfo/{number}").read_text().splitlines():
-            if line.startswith("flags:"):
-                return not int(line.split()[1], 8) & os.O_CLOEXEC
-    return False
-
-
-def _number_inside(pid: int) -> int | None:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    return None
-
-
-def _resident(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0
-
-
-def _proportional(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
-def _command_line(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        said = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-        return said or Path(f"/proc/{pid}/comm").read_text().strip()
-    return "?"
