@@ -7,7 +7,6 @@ reached through one stream. A snapshot is an image committed from the container,
 from __future__ import annotations
 
 import atexit
-import collections
 import contextlib
 import logging
 import os
@@ -27,7 +26,7 @@ from pivotgym.envs.sandbox.base import (
     Snapshot,
 )
 from pivotgym.envs.sandbox.docker_api import as_sandbox_error, connect, is_missing, retried
-from pivotgym.envs.sandbox.docker_changes import compare
+from pivotgym.envs.sandbox.docker_changes import Differ
 from pivotgym.envs.sandbox.docker_clean import sweep
 from pivotgym.envs.sandbox.docker_container import Container, Shape
 from pivotgym.envs.sandbox.docker_identity import Identity, identity
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 DEFAULT_IMAGE = IMAGE
 """Built by :func:`ensure_image`."""
-_RETIRED = 8
-"""Stopped containers kept for as long as their snapshots may be compared."""
 
 log = logging.getLogger("pivotgym.sandbox")
 _building = threading.Lock()
@@ -88,8 +85,8 @@ class DockerBackend(Backend):
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._sandboxes: set[DockerSandbox] = set()
-        self._retired: collections.OrderedDict[int, tuple[DockerState, Container, Image]] = collections.OrderedDict()
         self.images = ImageStore(self.client)
+        self._differ = Differ(self.client)
         self._quota = self._has_quota()
         self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
         self.clean()
@@ -98,9 +95,9 @@ class DockerBackend(Backend):
         # What the parent made is the parent's to use and to remove; connections cannot be shared either.
         self._lock = threading.Lock()
         self._sandboxes = set()
-        self._retired = collections.OrderedDict()
         self.client = connect()
         self.images = ImageStore(self.client)
+        self._differ = Differ(self.client)
         self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
         self._pid = os.getpid()
 
@@ -131,27 +128,16 @@ class DockerBackend(Backend):
         one, two = self._state(before), self._state(after)
         if one.image is two.image and one.special == two.special:
             return []
-        paths: list[str] | None = None
-        if two.origin is one.image:
-            paths = self._touched(two)
-        elif two.origin is one.origin:
-            mine, theirs = self._touched(one), self._touched(two)
-            paths = sorted({*mine, *theirs}) if mine is not None and theirs is not None else None
-        found = compare(self.client, one.image.id, two.image.id, paths) if one.image is not two.image else []
+        found = self._differ.compare(one.image.id, two.image.id) if one.image is not two.image else []
         return sorted([*found, *_special_changes(one, two)], key=lambda change: change.path)
 
     def close(self, snapshot: Snapshot) -> None:
         """Removes the image where nothing else stands on it."""
         state = self._state(snapshot)
-        with state.lock:
+        with self._lock:
             if state.closed:
                 return
             state.closed = True
-            state.source = None
-        with self._lock:
-            retired = self._retired.pop(id(state), None)
-        if retired is not None:
-            self._discard(*retired[1:])
         self.images.release(state.image)
 
     def clean(self) -> Cleaned:
@@ -165,13 +151,9 @@ class DockerBackend(Backend):
         self._pool.close()
         with self._lock:
             sandboxes = list(self._sandboxes)
-            retired = list(self._retired.values())
-            self._retired.clear()
         with contextlib.suppress(SandboxError):
             for sandbox in sandboxes:
                 sandbox.stop()
-            for _, container, image in retired:
-                self._discard(container, image)
             self.images.close()
 
     # For sandboxes ------------------------------------------------------------------------------------------------
@@ -182,26 +164,15 @@ class DockerBackend(Backend):
         ready = self._pool.take(shape) if image.parent is None else None
         return ready or Container(self.client, shape, disk_quota=self._quota)
 
-    def retire(
-        self, sandbox: DockerSandbox | None, container: Container, image: Image, latest: DockerState | None
-    ) -> None:
-        """Takes a container out of service. One that still is as its last snapshot is kept, stopped, for as long as
-        that may be compared: the daemon knows what changed in a container, not what changed in an image."""
+    def retire(self, sandbox: DockerSandbox | None, container: Container, image: Image) -> None:
+        """Removes a container, and lets go of its image."""
         with self._lock:
             if sandbox is not None:
                 self._sandboxes.discard(sandbox)
-        if latest is None or latest.closed or latest.image is image:
-            self._discard(container, image)
-            return
-        with as_sandbox_error("stopping a container"), contextlib.suppress(Exception):
-            self.client.kill(container.id)
-        with self._lock:
-            self._retired[id(latest)] = (latest, container, image)
-            oldest = self._retired.popitem(last=False)[1] if len(self._retired) > _RETIRED else None
-        if oldest is not None:
-            with oldest[0].lock:
-                oldest[0].source = None
-            self._discard(*oldest[1:])
+        try:
+            container.remove()
+        finally:
+            self.images.release(image)
 
     # Inner parts --------------------------------------------------------------------------------------------------
 
@@ -224,27 +195,11 @@ class DockerBackend(Backend):
             self._sandboxes.add(sandbox)
         return sandbox
 
-    def _discard(self, container: Container, image: Image) -> None:
-        try:
-            container.remove()
-        finally:
-            self.images.release(image)
-
     @staticmethod
     def _state(snapshot: Snapshot) -> DockerState:
         if not isinstance(snapshot.payload, DockerState):
             raise BadInput("the snapshot was taken by another backend", field="snapshot")
         return snapshot.payload
-
-    def _touched(self, state: DockerState) -> list[str] | None:
-        """What may differ between a snapshot and the image its container was made from; None where that is lost."""
-        with state.lock:
-            if state.paths is None and state.image is state.origin:
-                state.paths = []
-            if state.paths is None and state.source is not None:
-                with as_sandbox_error("listing what a container changed"):
-                    state.paths = [str(row["Path"]) for row in self.client.diff(state.source.id) or ()]
-            return state.paths
 
     def _has_quota(self) -> bool:
         """Whether the daemon's storage driver can limit a container's size."""

@@ -1,61 +1,83 @@
-"""What differs between two images, read through the daemon: no program inside has a say in it."""
+"""What differs between two images, read through the daemon: no program inside has a say in it.
+
+The daemon's own list of a container's changes is not used: it compares sizes and times, so it misses a file that was
+written over with as many bytes and had its time set back.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
 import posixpath
 import tarfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from pivotgym.envs.sandbox.base import FileChange
-from pivotgym.envs.sandbox.docker_api import archive_of, as_sandbox_error, labels, path_stat, retried
-from pivotgym.envs.sandbox.docker_files import kind_of, permissions_of
+from pivotgym.envs.sandbox.docker_api import as_sandbox_error, labels, retried
+from pivotgym.envs.sandbox.docker_overlay import compare_layers, layer_folders
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-_FOLDER_BYTES = 8 << 20
-"""A folder with several changed paths is read as a whole up to this size: one request costs as much as reading it."""
-_REQUESTS = 40
-"""More requests than this cost more than reading everything."""
-_NOT_OF_THE_IMAGE = ("/dev", "/proc", "/sys", "/.dockerenv", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+NOT_OF_THE_IMAGE = frozenset(
+    ("/dev", "/proc", "/sys", "/.dockerenv", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab")
+)
 """Made by the daemon for each container."""
+_KEPT = 4
+
+Rows = dict[str, FileChange]
 
 
-class _TooMany(Exception):
-    pass
-
-
-def compare(client: APIClient, before: str, after: str, paths: Sequence[str] | None) -> list[FileChange]:
-    """Paths that differ between two images, sorted. Of a removed folder only the folder is named.
+class Differ:
+    """Compares images of one daemon. Safe for use from several threads.
 
     Args:
         client: of the daemon.
-        before: id of the first image.
-        after: id of the second.
-        paths: all that can differ; None where that is not known, then everything is read.
-
-    Raises:
-        SandboxError: the daemon fails.
+        look_at_layers: read the layers' folders where that is possible, instead of whole images.
     """
-    with as_sandbox_error("comparing two states"):
-        if paths is not None:
-            wanted = sorted(path for path in paths if not _is_made_by_daemon(path))
-            try:
-                return _differences(_some(client, before, wanted), _some(client, after, wanted))
-            except _TooMany:
-                pass
-        return _differences(_everything(client, before), _everything(client, after))
+
+    def __init__(self, client: APIClient, *, look_at_layers: bool = True) -> None:
+        self._client, self._look_at_layers = client, look_at_layers
+        self._lock = threading.Lock()
+        self._read: collections.OrderedDict[str, Rows] = collections.OrderedDict()
+
+    def compare(self, before: str, after: str) -> list[FileChange]:
+        """Paths that differ between two images, sorted. Of a removed folder only the folder is named.
+
+        Args:
+            before: id of the first image.
+            after: id of the second.
+
+        Raises:
+            SandboxError: the daemon fails.
+        """
+        with as_sandbox_error("comparing two states"):
+            if self._look_at_layers:
+                one, two = layer_folders(self._client, before), layer_folders(self._client, after)
+                if one is not None and two is not None:
+                    return compare_layers(one, two, NOT_OF_THE_IMAGE)
+            with ThreadPoolExecutor(2) as side_by_side:
+                return _differences(*side_by_side.map(self._everything, (before, after)))
+
+    def _everything(self, image: str) -> Rows:
+        with self._lock:
+            if image in self._read:
+                self._read.move_to_end(image)
+                return self._read[image]
+        rows = _read_image(self._client, image)
+        with self._lock:
+            self._read[image] = rows
+            while len(self._read) > _KEPT:
+                self._read.popitem(last=False)
+        return rows
 
 
-def _is_made_by_daemon(path: str) -> bool:
-    return path == "/" or any(path == own or path.startswith(f"{own}/") for own in _NOT_OF_THE_IMAGE)
-
-
-def _differences(one: dict[str, FileChange], two: dict[str, FileChange]) -> list[FileChange]:
+def _differences(one: Rows, two: Rows) -> list[FileChange]:
     found = []
     for path in sorted({*one, *two}):
         absent = FileChange(path, "absent")
@@ -79,76 +101,16 @@ def unstarted(client: APIClient, image: str) -> Iterator[str]:
         client.remove_container(made, v=True, force=True)
 
 
-def _some(client: APIClient, image: str, wanted: Sequence[str]) -> dict[str, FileChange]:
-    """What certain paths are in an image; those that are not there are left out."""
-    with unstarted(client, image) as container:
-        reader = _Reader(client, container, set(wanted))
-        for path in wanted:  # sorted: a folder comes before what is in it
-            if path not in reader.done:
-                reader.read(path)
-        return reader.rows
-
-
-class _Reader:
-    def __init__(self, client: APIClient, container: str, wanted: set[str]) -> None:
-        self._client, self._container, self._wanted = client, container, wanted
-        self._requests = 0
-        self.rows: dict[str, FileChange] = {}
-        self.done: set[str] = set()
-
-    def read(self, path: str) -> None:
-        """Reads a path and, if it is a folder of which there is not too much, all wanted paths in it."""
-        self._requests += 1
-        if self._requests > _REQUESTS:
-            raise _TooMany
-        self.done.add(path)
-        described = path_stat(self._client, self._container, path)
-        if described is None:
-            self._nothing_below(path)
-            return
-        if kind_of(described) == "socket":  # archives hold none
-            mode = f"{permissions_of(described):04o}"
-            self.rows[path] = FileChange(path, "socket", mode=mode)
-            self._nothing_below(path)
-            return
-        below = [other for other in self._wanted if other.startswith(f"{path}/")]
-        linked: list[str] = []
-        with archive_of(self._client, self._container, path) as response:
-            if response is None:
-                return
-            above = posixpath.dirname(path)
-            with tarfile.open(fileobj=cast(IO[bytes], response.raw), mode="r|") as archive:
-                for member in archive:
-                    inside = posixpath.join(above, member.name.rstrip("/"))
-                    if inside in self._wanted and member.islnk():
-                        linked.append(inside)
-                    elif inside in self._wanted:
-                        self.rows[inside] = _row(inside, member, archive)
-                    if not below or archive.offset > _FOLDER_BYTES:
-                        break
-                else:
-                    # The whole folder was read: what was not met is a socket, a second name or not there.
-                    met = {*self.rows, *linked}
-                    for other in below:
-                        self.done.add(other)
-                        if other not in met and posixpath.dirname(other) in met:
-                            self.done.discard(other)
-        for other in linked:
-            self.read(other)
-
-    def _nothing_below(self, path: str) -> None:
-        self.done |= {other for other in self._wanted if other.startswith(f"{path}/")}
-
-
-def _everything(client: APIClient, image: str) -> dict[str, FileChange]:
-    rows: dict[str, FileChange] = {}
+def _read_image(client: APIClient, image: str) -> Rows:
+    """All paths of an image. Sockets are missing: archives hold none."""
+    rows: Rows = {}
     linked: list[tuple[str, str]] = []
     with unstarted(client, image) as container:
         pieces = _Pieces(client.export(container, chunk_size=1 << 20))
         with tarfile.open(fileobj=cast(IO[bytes], pieces), mode="r|", bufsize=1 << 20) as archive:
             for member in archive:
                 path = posixpath.normpath(f"/{member.name}")
-                if _is_made_by_daemon(path):
+                if path == "/" or f"/{path.split('/')[1]}" in NOT_OF_THE_IMAGE or path in NOT_OF_THE_IMAGE:
                     continue
                 if member.islnk():
                     linked.append((path, posixpath.normpath(f"/{member.linkname}")))

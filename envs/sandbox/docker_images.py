@@ -57,6 +57,7 @@ class ImageStore:
         self._lock = threading.Lock()
         self._bases: dict[str, Image] = {}
         self._imported: dict[tuple[str, int, int], str] = {}
+        self._made: list[str] = []  # names of what is to be removed, a parent before what was made from it
 
     def base(self, name: str) -> Image:
         """The image of that name, or made from a folder or a tar archive with a root file system, held once more.
@@ -109,6 +110,7 @@ class ImageStore:
         nbytes = max(int(found["Size"]) - image.size, 0)
         child = _described(found)
         child.tag, child.parent = f"{REPOSITORY}:{tag}", self._held(image)
+        self._note(child.tag)
         child.nbytes, child.added = nbytes, image.added + nbytes
         self._held(child)
         if len(layers) <= MAX_LAYERS:
@@ -123,17 +125,18 @@ class ImageStore:
         while True:
             with self._lock:
                 image.refs -= 1
-                if image.refs > 0 or image.tag is None:
+                if image.refs > 0 or image.tag not in self._made:
                     return
+                self._made.remove(image.tag)
             self._remove(image.tag)
             if image.parent is None:
                 return
             image = image.parent
 
     def close(self) -> None:
-        """Removes the images made from folders, archives and images with volumes."""
+        """Removes everything this store made."""
         with self._lock:
-            names = [*self._imported.values(), *(base.tag for base in self._bases.values() if base.tag)]
+            names, self._made = self._made[::-1], []
             self._imported.clear()
             self._bases.clear()
         for name in names:
@@ -149,6 +152,10 @@ class ImageStore:
         with self._lock:
             image.refs += 1
         return image
+
+    def _note(self, name: str) -> None:
+        with self._lock:
+            self._made.append(name)
 
     def _inspect(self, name: str) -> dict[str, Any]:
         from docker.errors import APIError
@@ -178,6 +185,7 @@ class ImageStore:
     def _flat(self, image: Image, *, added: int) -> Image:
         """An image of one layer with the same files and environment."""
         name = f"{REPOSITORY}:{secrets.token_hex(8)}"
+        self._note(name)
         with as_sandbox_error("flattening an image"):
             container = self._client.create_container(
                 image.id, entrypoint=["bash"], network_disabled=True, labels=labels()
@@ -198,6 +206,7 @@ class ImageStore:
             if key in self._imported:
                 return self._imported[key]
         name = f"{REPOSITORY}:{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}-{secrets.token_hex(4)}"
+        self._note(name)
         with as_sandbox_error(f"importing {path}"):
             if path.is_dir():
                 if not (path / "bin").exists():

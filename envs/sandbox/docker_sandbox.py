@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,22 +46,15 @@ class DockerState:
 
     Attributes:
         image: the files.
-        origin: the image of the container that was committed.
         special: contents of :data:`SPECIAL` that were written to.
         who: the user inside.
-        paths: what may differ from ``origin``; None while nobody asked.
-        source: the container, as long as nothing ran in it since.
         closed: whether the snapshot was let go of.
     """
 
     image: Image
-    origin: Image
     special: dict[str, bytes]
     who: Identity
-    paths: list[str] | None = field(default=None, compare=False)
-    source: Container | None = field(default=None, compare=False)
     closed: bool = field(default=False, compare=False)
-    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
 
 class DockerSandbox(Sandbox):
@@ -169,7 +161,7 @@ class DockerSandbox(Sandbox):
         new = image not in (self._last, self._image)
         self._last = image
         self._rebase = image.nbytes >= _BIG_LAYER and image is not self._image
-        state = DockerState(image, self._image, special, self._who, source=self._container)
+        state = DockerState(image, special, self._who)
         self._latest = state
         return Snapshot(self.config, self.shell, state, image.nbytes if new else 0)
 
@@ -185,7 +177,7 @@ class DockerSandbox(Sandbox):
             return
         self._stopped = True
         self._drop_session(self.shell, kill=False)
-        self._backend.retire(self, self._container, self._image, self._latest)
+        self._backend.retire(self, self._container, self._image)
 
     # Inner parts --------------------------------------------------------------------------------------------------
 
@@ -205,11 +197,8 @@ class DockerSandbox(Sandbox):
             raise SandboxError("the sandbox was stopped")
 
     def _moves_on(self) -> None:
-        """The container is about to differ from its last snapshot."""
-        if self._latest is not None:
-            with self._latest.lock:
-                self._latest.source = None
-            self._latest = None
+        """The container is about to differ from its last snapshot, perhaps."""
+        self._latest = None
 
     def _ensure(self) -> ShellSession:
         self._check()
@@ -257,11 +246,11 @@ class DockerSandbox(Sandbox):
             raise
         self._drop_session(shell, kill=False)
         old, previous = self._container, self._image
-        latest, self._latest = self._latest, None
+        self._latest = None
         self._container, self._image, self._last, self._rebase = container, image, image, False
         self._disk_before = 0
         self.settle(special)
-        self._backend.retire(None, old, previous, latest)
+        self._backend.retire(None, old, previous)
 
     def _oom_kills(self) -> int:
         view = self._container.view
