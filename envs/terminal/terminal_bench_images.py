@@ -1,0 +1,92 @@
+"""Images of Terminal-Bench tasks, built by Docker once and found again by what they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pivotgym.envs.errors import MissingExtra
+from pivotgym.envs.sandbox import SandboxError, SandboxUnavailable
+from pivotgym.envs.terminal.terminal_bench_folders import Folder
+
+REPOSITORY = "pivotgym-task"
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image and what its configuration says."""
+
+    name: str
+    env: dict[str, str]
+    workdir: str
+    user: str
+
+
+def build_image(folder: Folder) -> BuiltImage:
+    """The task's image: the one it names, or built from its Dockerfile where that was not done before.
+
+    Raises:
+        SandboxUnavailable: no Docker daemon.
+        SandboxError: the image cannot be built or had; the message has the build's last lines.
+    """
+    try:
+        import docker
+        from docker.errors import APIError, BuildError, DockerException, ImageNotFound
+    except ImportError as error:
+        raise MissingExtra("docker", "docker") from error
+    try:
+        client = docker.from_env()
+    except DockerException as error:
+        raise SandboxUnavailable(f"no Docker daemon: {error}") from error
+    try:
+        if folder.dockerfile is None:
+            name = str(folder.image)
+            try:
+                image = client.images.get(name)
+            except ImageNotFound:
+                image = client.images.pull(name)
+        else:
+            name = f"{REPOSITORY}:{_digest(folder)}"
+            try:
+                image = client.images.get(name)
+            except ImageNotFound:
+                image, _ = client.images.build(
+                    path=str(folder.context),
+                    dockerfile=str(folder.dockerfile.resolve()),
+                    tag=name,
+                    buildargs=folder.build_args,
+                    rm=True,
+                    forcerm=True,
+                )
+    except BuildError as error:
+        said = "".join(str(line.get("stream", "")) for line in error.build_log if isinstance(line, dict))
+        raise SandboxError(f"{folder.dockerfile}: {error.msg}\n{said[-800:]}") from error
+    except (APIError, DockerException) as error:
+        raise SandboxError(f"the image of {folder.path.name}: {error}") from error
+    finally:
+        client.close()
+    config = image.attrs.get("Config") or {}
+    pairs = [one.partition("=") for one in config.get("Env") or []]
+    return BuiltImage(
+        name,
+        {key: value for key, _, value in pairs},
+        config.get("WorkingDir") or "/",
+        (config.get("User") or "root").partition(":")[0],
+    )
+
+
+def _digest(folder: Folder) -> str:
+    """Of everything the build reads: file names, modes and contents, and the arguments."""
+    running = hashlib.sha256(repr(sorted(folder.build_args.items())).encode())
+    assert folder.dockerfile is not None
+    for path in [folder.dockerfile, *sorted(folder.context.rglob("*"))]:
+        if path.is_file():
+            name = path.relative_to(folder.context).as_posix() if path.is_relative_to(folder.context) else path.name
+            running.update(f"\n{name} {path.stat().st_mode & 0o777:o} {_content(path)}".encode())
+    return running.hexdigest()[:24]
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
