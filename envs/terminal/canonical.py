@@ -58,7 +58,7 @@ def canonical_rows(
     with ExitStack() as stack:
         boxes = _Boxes(backend, before, after, stack)
         tops = sorted({found["top"] for change in changes if (found := _GIT.match(change.path))})
-        repositories = {top: rows for top in tops if (rows := _repository(boxes, top)) is not None}
+        repositories = {top: held for top in tops if (held := _repository(boxes, top)) is not None}
         rows: list[JsonObject] = []
         for change in changes:
             found = _GIT.match(change.path)

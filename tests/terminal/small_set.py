@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
+from needs import missing
 
 from pivotgym.envs.core import AgentEnv
+from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.terminal.tasks import Final, Setup, TaskSet, TerminalTask, register_task_set, verdict
 from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
 from pivotgym.envs.verdict import Verdict
@@ -57,6 +59,14 @@ def press(*keys: str, wait: float = 1.0) -> Message:
 def say(text: str) -> Message:
     """An action that ends the episode."""
     return Message(role="assistant", content=text)
+
+
+def need(backend: str) -> None:
+    """Goes on only where the machine can run that backend."""
+    try:
+        get_backend(backend).clean()
+    except SandboxUnavailable as error:
+        missing(str(error))
 
 
 def make(**options: Any) -> AgentEnv:

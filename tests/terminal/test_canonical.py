@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from needs import missing
-from small_set import bash, make
+from small_set import bash, make, need
 
 from pivotgym.envs.core import AgentEnv
-from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import JsonObject
 
@@ -20,10 +18,7 @@ echo one > f && git add f && git commit -q -m first && cd .. && echo x > d/x && 
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[AgentEnv]:
-    try:
-        get_backend("bubblewrap")
-    except SandboxUnavailable as error:
-        missing(str(error))
+    need("bubblewrap")
     with closing(make()) as env:
         env.reset(options={"task": TerminalTask(workdir="/w").task("t")})
         assert env.advance(bash(BEGIN)).messages[0].text == "(no output)"

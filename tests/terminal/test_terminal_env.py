@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from needs import missing
-from small_set import bash, make, press, record, say
+from small_set import bash, make, need, press, record, say
 
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, NotRestorable, RestoreDiverged
-from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.terminal.env import NoGoal, TerminalEnv
 from pivotgym.envs.terminal.sources import open_task_set
@@ -24,17 +22,15 @@ from pivotgym.envs.terminal.tasks import Setup, TerminalTask
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _sandboxes() -> None:
-    try:
-        get_backend("bubblewrap")
-    except SandboxUnavailable as error:
-        missing(str(error))
+@pytest.fixture(scope="module", params=["bubblewrap", "docker"])
+def backend(request: pytest.FixtureRequest) -> str:
+    need(request.param)
+    return str(request.param)
 
 
 @pytest.fixture
-def env() -> Iterator[AgentEnv]:
-    with closing(make(snapshots=SnapshotStore())) as made:
+def env(backend: str) -> Iterator[AgentEnv]:
+    with closing(make(backend=backend, snapshots=SnapshotStore())) as made:
         yield made
 
 
@@ -94,8 +90,8 @@ def test_a_command_that_takes_too_long_leaves_the_session_usable(env: AgentEnv) 
     assert shown(env, bash("echo $y")) == "1\n"
 
 
-def test_silence_is_ended(env: AgentEnv) -> None:
-    with closing(make(idle_timeout=0.5)) as env:
+def test_silence_is_ended(backend: str) -> None:
+    with closing(make(backend=backend, idle_timeout=0.5)) as env:
         begin(env)
         assert shown(env, bash("echo begun; sleep 30")) == "begun\n[killed: no output for 0.5 s]"
 
@@ -252,7 +248,7 @@ WORK = [
 def test_every_turn_comes_back_by_replay_and_from_kept_states(env: AgentEnv) -> None:
     recording = record(env, "small-0", [*WORK, say("0")])
     for turn in range(len(recording.turns)):
-        with closing(make(snapshots=SnapshotStore())) as fresh:
+        with closing(make(backend=env.config.backend, snapshots=SnapshotStore())) as fresh:
             _, info = fresh.reset(options={"trajectory": recording, "turn": turn, "strict": True})
             assert info["restore"].replayed == turn and info["restore"].note is None
         _, info = env.reset(options={"trajectory": recording, "turn": turn, "strict": True})
@@ -321,7 +317,7 @@ def test_an_episode_that_leaves_a_process_running_is_judged(env: AgentEnv) -> No
 # Screens ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_editor_driven_by_keys_is_restored_in_the_middle() -> None:
+def test_an_editor_driven_by_keys_is_restored_in_the_middle(backend: str) -> None:
     store = SnapshotStore()
     actions = [
         press("vi poem.txt", "Enter", wait=3.0),
@@ -330,7 +326,7 @@ def test_an_editor_driven_by_keys_is_restored_in_the_middle() -> None:
         press(":wq", "Enter", wait=1.0),
         press("clear; cat poem.txt", "Enter"),
     ]
-    with closing(make(screen=True, snapshots=store)) as env:
+    with closing(make(backend=backend, screen=True, snapshots=store)) as env:
         recording = record(env, "small-0", actions)
         screens = [message.text for message in recording.messages if message.role == "tool"]
         assert "poem.txt" in screens[0] and "2nd line" in screens[2]
@@ -346,8 +342,8 @@ def test_an_editor_driven_by_keys_is_restored_in_the_middle() -> None:
         assert shown(env, actions[4]) == screens[4]
 
 
-def test_a_program_that_asks_gets_its_keys_and_an_interrupt() -> None:
-    with closing(make(screen=True)) as env:
+def test_a_program_that_asks_gets_its_keys_and_an_interrupt(backend: str) -> None:
+    with closing(make(backend=backend, screen=True)) as env:
         env.reset(options={"task": "small-0"})
         assert [tool["function"]["name"] for tool in env.tools] == ["keystrokes"]
         env.advance(press("python3 -q", "Enter", wait=3.0))
@@ -358,8 +354,8 @@ def test_a_program_that_asks_gets_its_keys_and_an_interrupt() -> None:
         assert env.step(say("0"))[1] == 1.0
 
 
-def test_a_terminal_that_was_killed_is_started_again() -> None:
-    with closing(make(screen=True)) as env:
+def test_a_terminal_that_was_killed_is_started_again(backend: str) -> None:
+    with closing(make(backend=backend, screen=True)) as env:
         env.reset(options={"task": "small-0"})
         text = shown(env, press("touch kept; tmux -L terminal kill-server", "Enter"))
         assert text.startswith("[the terminal was gone; a new one was started]")

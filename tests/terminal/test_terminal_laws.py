@@ -5,11 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from needs import missing
-from small_set import bash, make, press, record, say
+from small_set import bash, make, need, press, record, say
 
 from pivotgym.envs.check import CheckReport, check_env_laws
-from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.terminal.tasks import Setup, TerminalTask
 from pivotgym.envs.trajectory import Trajectory
@@ -17,12 +15,9 @@ from pivotgym.envs.trajectory import Trajectory
 ENV = "pivotgym/Terminal-v0"
 
 
-@pytest.fixture(scope="module", params=["bubblewrap"])
+@pytest.fixture(scope="module", params=["bubblewrap", pytest.param("docker", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest) -> str:
-    try:
-        get_backend(request.param)
-    except SandboxUnavailable as error:
-        missing(str(error))
+    need(request.param)
     return str(request.param)
 
 
