@@ -34,9 +34,12 @@ WRITTEN_VERSION = "ATIF-v1.7"
 OWN = "pivotgym"
 """Key of an ``extra`` object: what this package noted there."""
 _ROLES = {"system": "system", "user": "user", "agent": "assistant"}
-_SHELL_TOOLS = frozenset(
-    ("bash", "bash_command", "Bash", "execute_bash", "run_shell_command", "shell", "terminal", "run_command")
-)
+# fmt: off
+_SHELL_TOOLS = frozenset((
+    "bash", "bash_command", "Bash", "exec", "exec_command", "execute", "execute_bash", "run_command",
+    "run_shell_command", "shell", "terminal",
+))
+# fmt: on
 _COMMAND_ARGUMENTS = ("command", "cmd")
 
 

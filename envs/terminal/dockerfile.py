@@ -2,7 +2,7 @@
 
 Read are ``FROM`` (also of a stage before), ``RUN``, ``COPY``, ``ADD`` of local files, ``ENV``, ``ARG``, ``WORKDIR``,
 ``USER``, ``SHELL`` and heredocs; what only describes the image is passed over. There is no network while a sandbox is
-set up: a ``RUN`` that needs it fails, and the error names the line.
+set up: a ``RUN`` that needs it fails, and the error names the line. Installing what the base has takes no network.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _COMMON = re.compile(r"(?:debian|ubuntu|python|buildpack-deps|pivotgym-base|ubun
 _NETWORK = re.compile(
     r"\bapt(?:-get)?\s+(?:-\S+\s+)*(?:update|install|upgrade)|\b(?:pip3?|uv|conda|npm|yarn|gem|cargo|go)\s+(?:\S+\s+)?"
     r"(?:install|add|get|sync|download)|\b(?:curl|wget)\b|\bgit\s+clone\b|\bapk\s+add|https?://"
+)
+_ONLY_APT = re.compile(
+    r"(?:apt(?:-get)?(?: -\S+)* update ?(?:&&|;) ?)?apt(?:-get)?(?: -\S+)* install(?P<words>(?: [\w.+:=-]+)+)"
+    r"(?: ?(?:&&|;) ?(?:apt(?:-get)?(?: -\S+)* (?:clean|autoremove)|rm -rf? /var/lib/apt/lists/\*?))*"
 )
 _HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_]\w*)\2")
 _VARIABLE = re.compile(r"\\(.)|\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})", re.DOTALL)
@@ -239,9 +243,12 @@ class _Interpreter:
             user = shlex.quote(self.user)
             words = f'setpriv --reuid {user} --regid "$(id -g {user})" --init-groups {words}'
         hint = " 'it needs the network, and a sandbox has none'" if _NETWORK.search(text) else ""
+        installs = _ONLY_APT.fullmatch(" ".join(text.split()))
+        packages = [word for word in installs["words"].split() if not word.startswith("-")] if installs else []
         self.script.append(
-            f"( cd {shlex.quote(self.workdir)} && exec {words} ) > {_STAGE}.log 2>&1 < /dev/null || "
-            f"failed {self._where(one)}{hint}"
+            (f"have {' '.join(map(shlex.quote, packages))} || " if packages else "")
+            + f"( cd {shlex.quote(self.workdir)} && exec {words} ) > {_STAGE}.log 2>&1 < /dev/null || "
+            + f"failed {self._where(one)}{hint}"
         )
 
     def _copy(self, one: Instruction) -> None:
@@ -416,6 +423,13 @@ failed() {{
   echo "$1: ${{2:-it ended with status $status}}"
   if [ -s {_STAGE}.log ]; then tail -c 500 {_STAGE}.log; fi
   exit 1
+}}
+# Packages that are there, or programs of their names, need not be installed.
+have() {{
+  for package in "$@"; do
+    package=${{package%%=*}}
+    dpkg -s "${{package}}" > /dev/null 2>&1 || command -v "${{package}}" > /dev/null || return
+  done
 }}
 trap 'rm -rf {_STAGE}.log' EXIT
 umask 022"""

@@ -111,7 +111,7 @@ def read_folder(path: Path) -> Folder:
 
 class _FirstTask(BaseModel):
     instruction: str
-    difficulty: str = "unknown"
+    difficulty: str | None = None
     parser_name: str = "pytest"
     max_agent_timeout_sec: float = Field(default=360.0, gt=0)
     max_test_timeout_sec: float = Field(default=60.0, gt=0)
@@ -121,6 +121,9 @@ class _FirstTask(BaseModel):
 def _read_first(path: Path) -> Folder:
     file = path / "task.yaml"
     raw = _yaml(file)
+    if "instruction" not in raw and isinstance(raw.get("descriptions"), list):  # as the first tasks had it
+        texts = {one.get("key"): one.get("description") for one in raw["descriptions"] if isinstance(one, dict)}
+        raw["instruction"] = texts.get("base", next(iter(texts.values()), None))
     task = validate(_FirstTask, raw, file=file, line=None)
     if task.parser_name not in PARSERS:
         raise BadInput(f"parser {task.parser_name!r} is not supported", file=file, field="parser_name")

@@ -24,7 +24,7 @@ class BuiltImage:
 
 
 def build_image(folder: Folder) -> BuiltImage:
-    """The task's image: the one it names, or built from its Dockerfile where that was not done before.
+    """The task's image: the one it names where that is there, else built from its Dockerfile, once.
 
     Raises:
         SandboxUnavailable: no Docker daemon.
@@ -40,17 +40,21 @@ def build_image(folder: Folder) -> BuiltImage:
     except DockerException as error:
         raise SandboxUnavailable(f"no Docker daemon: {error}") from error
     try:
-        if folder.dockerfile is None:
-            name = str(folder.image)
+        wanted = [folder.image] if folder.image else []
+        if folder.dockerfile is not None:
+            wanted.append(f"{REPOSITORY}:{_digest(folder)}")
+        image = None
+        for name in wanted:
             try:
                 image = client.images.get(name)
+                break
             except ImageNotFound:
+                continue
+        if image is None:
+            name = wanted[-1]
+            if folder.dockerfile is None:
                 image = client.images.pull(name)
-        else:
-            name = f"{REPOSITORY}:{_digest(folder)}"
-            try:
-                image = client.images.get(name)
-            except ImageNotFound:
+            else:
                 image, _ = client.images.build(
                     path=str(folder.context),
                     dockerfile=str(folder.dockerfile.resolve()),

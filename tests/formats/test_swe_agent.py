@@ -7,12 +7,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from needs import missing
 
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.errors import BadInput, RestoreDiverged
 from pivotgym.envs.formats import detect, load_trajectories
 from pivotgym.envs.formats.swe_agent import SPECIAL_COMMANDS, export_document, read_swe_agent
-from pivotgym.envs.sandbox import CommandResult
+from pivotgym.envs.sandbox import CommandResult, SandboxUnavailable
 from pivotgym.envs.terminal.render import render
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import Trajectory
@@ -171,3 +173,35 @@ def test_bad_documents_name_the_field(document: Any, field: str, tmp_path: Path)
     with pytest.raises(BadInput) as caught:
         list(read_swe_agent(path))
     assert (caught.value.field, caught.value.file) == (field, path)
+
+
+def test_bash_turns_are_restored_and_the_agents_own_commands_are_named_as_the_cause(tmp_path: Path) -> None:
+    state = "\n(Open file: n/a)\n(Current directory: /work)\nbash-$"
+    turns = [
+        ("mkdir d && echo hi > d/a\n", ""),
+        ("cat d/a\n", "hi\n"),
+        ("open d/a\n", "[File: d/a]\n"),
+        ("cat d/a", "hi\n"),
+    ]
+    history = [{"role": "user", "content": "the issue"}]
+    steps = []
+    for action, shown in turns:
+        text = shown + state if shown else "Nothing to show." + state
+        history += [{"role": "assistant", "content": "", "action": action}, {"role": "user", "content": text}]
+        steps.append({"action": action, "observation": shown, "state": {"working_dir": "/work"}})
+    (trajectory,) = load_trajectories(write(tmp_path, traj(*history, trajectory=steps)))
+    env = gym.make("pivotgym/Terminal-v0", disable_env_checker=True)
+    try:
+        _, info = env.reset(options={"trajectory": trajectory, "turn": 3})
+        checks = info["restore"].checks
+        assert [(check.status, check.kind) for check in checks] == [
+            ("exact", None),
+            ("exact", None),
+            ("diverged", "unknown_tool"),
+        ]
+        with pytest.raises(RestoreDiverged, match="turn 2"):
+            env.reset(options={"trajectory": trajectory, "turn": 3, "strict": True})
+    except SandboxUnavailable as error:
+        missing(str(error))
+    finally:
+        env.close()

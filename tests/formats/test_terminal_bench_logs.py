@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from needs import missing
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import detect, load_trajectories
 from pivotgym.envs.formats.atif import export_document
 from pivotgym.envs.formats.terminal_bench import parse_response, read_terminal_bench
+from pivotgym.envs.sandbox import SandboxUnavailable
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import Trajectory
 
@@ -178,3 +182,37 @@ def test_other_folders_are_told_what_was_looked_for(tmp_path: Path) -> None:
     problems: list[BadInput] = []
     assert [one.id for one in load_trajectories(tmp_path, on_error="skip", errors=problems)] == ["b"]
     assert [problem.file for problem in problems] == [broken / "results.json"]
+
+
+def test_a_run_at_a_screen_is_restored(tmp_path: Path) -> None:
+    if shutil.which("tmux") is None:
+        missing("tmux is not installed")
+    batches = [
+        ["mkdir -p /app/x && cd /app/x\n"],
+        ["echo hi > a\n", "cat a\n"],
+        ["cat > b\n"],
+        ["one\ntwo", "C-d", "C-d"],
+        ["ls -A\n"],
+    ]
+    env = gym.make("pivotgym/Terminal-v0", screen=True, disable_env_checker=True)
+    try:
+        try:
+            env.reset(options={"task": TerminalTask(workdir="/app", system="").task("t")})
+        except SandboxUnavailable as error:
+            missing(str(error))
+        episodes: list[tuple[str, str | None]] = []
+        shown = "Try some.\n\nroot@sandbox:/app# "
+        for batch in batches:
+            episodes.append((shown, answer(*((one, 0.3) for one in batch))))
+            call = {"name": "keystrokes", "arguments": {"keys": batch, "wait": 0.3 * len(batch)}}
+            observation, *_ = env.step(f"<tool_call>\n{json.dumps(call)}\n</tool_call>")
+            shown = json.loads(observation)[0]["content"]
+        episodes.append((shown, answer(done=True)))
+        (trajectory,) = load_trajectories(trial(tmp_path / "x", episodes))
+        assert trajectory.task is not None and trajectory.task.data["workdir"] == "/app"
+        for turn in (len(batches), 2):
+            _, info = env.reset(options={"trajectory": trajectory, "turn": turn})
+            assert info["restore"].fidelity == 1.0, info["restore"].diverged
+            assert len(info["restore"].checks) == turn
+    finally:
+        env.close()

@@ -197,6 +197,17 @@ def test_a_dockerfile_that_cannot_be_done_names_the_line(lines: str, said: str, 
     assert said in str(caught.value) and "exit 9" not in str(caught.value)
 
 
+def test_installing_what_is_there_takes_no_network(tmp_path: Path) -> None:
+    install = "RUN apt-get update && apt-get install -y --no-install-recommends bash \\\n tar=1.2"
+    install += " && rm -rf /var/lib/apt/lists/*"
+    assert play(variant(tmp_path, dockerfile=f"FROM debian\n{install}\n"), [])[0] == 0.0
+    task = variant(tmp_path, dockerfile="FROM debian\nRUN apt-get install -y bash surely-not-there\n")
+    with pytest.raises(
+        NotRestorable, match="line 2, RUN apt-get install -y bash surely-not-there: it needs the network"
+    ):
+        play(task, [])
+
+
 def test_an_image_nothing_can_stand_in_for(tmp_path: Path) -> None:
     task = variant(tmp_path, dockerfile="FROM swebench/sweb.eval.x86_64.x:latest\nWORKDIR /testbed\n")
     with pytest.raises(NotRestorable, match=r"line 1, FROM swebench/.*no common Debian image"):
@@ -307,6 +318,13 @@ def test_bad_folders_name_file_and_field(
     with caplog.at_level(logging.WARNING):
         assert [task.id for task in TerminalBenchTasks(root).tasks()] == ["good"]
     assert str(caught.value) in caplog.text
+
+
+def test_the_instruction_of_the_first_tasks(tmp_path: Path) -> None:
+    text = "descriptions:\n- key: base\n  description: Do it.\n- key: hint\n  description: Look.\n"
+    write_samples(tmp_path, {"old": {**FIRST["count-lines"], "task.yaml": text}})
+    (task,) = TerminalBenchTasks(tmp_path).tasks()
+    assert TerminalTask.of(task).instruction == "Do it."
 
 
 def test_a_folder_without_tasks(tmp_path: Path) -> None:
