@@ -161,7 +161,7 @@ class DockerBackend(Backend):
     def container(self, image: Image, config: SandboxConfig) -> Container:
         """A started container, from the pool if one is ready."""
         shape = Shape(image.id, config.hostname, config.limits)
-        ready = self._pool.take(shape) if image.parent is None else None
+        ready = self._pool.take(shape) if image.base else None
         return ready or Container(self.client, shape, disk_quota=self._quota)
 
     def retire(self, sandbox: DockerSandbox | None, container: Container, image: Image) -> None:
@@ -183,13 +183,18 @@ class DockerBackend(Backend):
         try:
             container = self.container(image, config)
             who = who or identity(self.client, container.id, config.user)
-            sandbox = DockerSandbox(self, config, image, container, who, shell)
-            sandbox.settle(special)
         except BaseException:
             with contextlib.suppress(SandboxError):
                 if container is not None:
                     container.remove()
                 self.images.release(image)
+            raise
+        sandbox = DockerSandbox(self, config, image, container, who, shell)
+        try:
+            sandbox.settle(special)
+        except BaseException:
+            with contextlib.suppress(SandboxError):
+                sandbox.stop()
             raise
         with self._lock:
             self._sandboxes.add(sandbox)

@@ -197,3 +197,13 @@ def is_orphan(found: dict[str, str]) -> bool | None:
     if found.get(HOST) != host_id() or not pid.isdigit():
         return None
     return boot != _boot() or _started(int(pid)) != started
+
+
+@contextlib.contextmanager
+def unstarted(client: APIClient, image: str) -> Iterator[str]:
+    """A container of an image that never runs: a way to its files."""
+    made = retried(client.create_container, image, entrypoint=["bash"], network_disabled=True, labels=labels())["Id"]
+    try:
+        yield made
+    finally:
+        client.remove_container(made, v=True, force=True)

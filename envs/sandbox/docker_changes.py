@@ -7,7 +7,6 @@ written over with as many bytes and had its time set back.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import posixpath
@@ -18,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from pivotgym.envs.sandbox.base import FileChange
-from pivotgym.envs.sandbox.docker_api import as_sandbox_error, labels, retried
+from pivotgym.envs.sandbox.docker_api import as_sandbox_error, unstarted
 from pivotgym.envs.sandbox.docker_overlay import compare_layers, layer_folders
 
 if TYPE_CHECKING:
@@ -89,16 +88,6 @@ def _differences(one: Rows, two: Rows) -> list[FileChange]:
             continue  # gone with its folder
         found.append(dataclasses.replace(after, before=before.kind))
     return found
-
-
-@contextlib.contextmanager
-def unstarted(client: APIClient, image: str) -> Iterator[str]:
-    """A container of an image that never runs: a way to its files."""
-    made = retried(client.create_container, image, entrypoint=["bash"], network_disabled=True, labels=labels())["Id"]
-    try:
-        yield made
-    finally:
-        client.remove_container(made, v=True, force=True)
 
 
 def _read_image(client: APIClient, image: str) -> Rows:

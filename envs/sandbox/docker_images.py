@@ -6,13 +6,15 @@ import hashlib
 import re
 import secrets
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pivotgym.containers.build import import_image, tar_stream
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.sandbox.docker_api import as_sandbox_error, is_missing, labels, retried
+from pivotgym.envs.sandbox.docker_api import as_sandbox_error, is_missing, labels, retried, unstarted
+from pivotgym.envs.sandbox.docker_files import make_folders
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -35,6 +37,7 @@ class Image:
         size: bytes of all its layers.
         nbytes: size of its last layer.
         added: bytes of all layers since the image the first sandbox was started from.
+        base: sandboxes are started from it, not loaded.
         refs: snapshots, sandboxes and images that hold it.
     """
 
@@ -46,6 +49,7 @@ class Image:
     size: int = 0
     nbytes: int = 0
     added: int = 0
+    base: bool = False
     refs: int = field(default=0, compare=False)
 
 
@@ -75,9 +79,8 @@ class ImageStore:
         if image is None:
             image = _described(found)
             if (found.get("Config") or {}).get("Volumes"):
-                # What is written to a volume is in no commit: the same files in an image that declares none.
-                image = self._flat(image, added=0)
-                self._held(image)
+                image = self._without_volumes(image, found["Config"]["Volumes"])
+            image.base = True
             with self._lock:
                 image = self._bases.setdefault(found["Id"], image)
         return self._held(image)
@@ -186,18 +189,22 @@ class ImageStore:
         """An image of one layer with the same files and environment."""
         name = f"{REPOSITORY}:{secrets.token_hex(8)}"
         self._note(name)
-        with as_sandbox_error("flattening an image"):
-            container = self._client.create_container(
-                image.id, entrypoint=["bash"], network_disabled=True, labels=labels()
-            )["Id"]
-            try:
-                pieces = self._client.export(container, chunk_size=1 << 20)
-                import_image(self._client, pieces, name, env=image.env, labels=labels())
-            finally:
-                self._client.remove_container(container, v=True, force=True)
+        with as_sandbox_error("flattening an image"), unstarted(self._client, image.id) as container:
+            pieces = self._client.export(container, chunk_size=1 << 20)
+            import_image(self._client, pieces, name, env=image.env, labels=labels())
         flat = _described(self._inspect(name))
         flat.tag, flat.nbytes, flat.added = name, image.nbytes, added
         return flat
+
+    def _without_volumes(self, image: Image, volumes: Iterable[str]) -> Image:
+        """The same files in an image that declares no volumes: what is written to those is in no commit."""
+        flat = self._held(self._flat(image, added=0))
+        with as_sandbox_error("making an image without volumes"), unstarted(self._client, flat.id) as container:
+            for path in volumes:
+                make_folders(self._client, container, path, (0, 0))
+            made = self.commit(container, flat, flat)
+        made.added = 0
+        return made
 
     def _from_path(self, path: Path) -> str:
         status = path.stat()

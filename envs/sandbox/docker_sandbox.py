@@ -82,7 +82,8 @@ class DockerSandbox(Sandbox):
         self.incomplete = ""
         self._backend, self._image, self._container, self._who = backend, image, container, who
         self._shell = shell
-        self._last = image  # the image last committed
+        self._last = image  # the image last committed, held
+        backend.images.hold(image)
         self._session: ShellSession | None = None
         self._stream: ExecStream | None = None
         self._stopped = False
@@ -107,8 +108,10 @@ class DockerSandbox(Sandbox):
     ) -> CommandResult:
         """Runs a command in the session's shell."""
         session = self._ensure()
+        stream = self._stream
+        assert stream is not None
         self._moves_on()
-        before, kills = session.state, self._oom_kills()
+        before, present, kills = session.state, stream.processes(), self._oom_kills()
         result = session.run(
             command,
             timeout=timeout,
@@ -123,6 +126,7 @@ class DockerSandbox(Sandbox):
             self._revive()
         if self._oom_kills() > kills and result.ending in ("exit", "shell_killed"):
             # The command went on without the process that the kernel killed, how far depends on chance.
+            stream.kill(present, shell=True)
             self._drop_session(before)
             result = dataclasses.replace(result, ending="memory", status=None, cwd=before.cwd)
         return result
@@ -153,17 +157,21 @@ class DockerSandbox(Sandbox):
                 self._drop_session(self.shell)
         store = self._backend.images
         special = self._changed_special()
-        if self._latest is not None and not self._latest.closed and self._latest.special == special:
-            image = self._latest.image
+        if self._latest is not None and self._latest.special == special:
+            image = self._last
             store.hold(image)
         else:
             image = store.commit(self._container.id, self._image, self._last)
-        new = image not in (self._last, self._image)
-        self._last = image
+        nbytes = 0
+        if image is not self._last:
+            nbytes = image.nbytes
+            # Held by the sandbox too: it may be what the next snapshot is found to be equal to.
+            store.hold(image)
+            store.release(self._last)
+            self._last = image
         self._rebase = image.nbytes >= _BIG_LAYER and image is not self._image
-        state = DockerState(image, special, self._who)
-        self._latest = state
-        return Snapshot(self.config, self.shell, state, image.nbytes if new else 0)
+        self._latest = DockerState(image, special, self._who)
+        return Snapshot(self.config, self.shell, self._latest, nbytes)
 
     def usage(self) -> Usage:
         """What its processes hold and what it wrote beside its last snapshot."""
@@ -177,7 +185,10 @@ class DockerSandbox(Sandbox):
             return
         self._stopped = True
         self._drop_session(self.shell, kill=False)
-        self._backend.retire(self, self._container, self._image)
+        try:
+            self._backend.retire(self, self._container, self._image)
+        finally:
+            self._backend.images.release(self._last)
 
     # Inner parts --------------------------------------------------------------------------------------------------
 
@@ -247,7 +258,7 @@ class DockerSandbox(Sandbox):
         self._drop_session(shell, kill=False)
         old, previous = self._container, self._image
         self._latest = None
-        self._container, self._image, self._last, self._rebase = container, image, image, False
+        self._container, self._image, self._rebase = container, image, False
         self._disk_before = 0
         self.settle(special)
         self._backend.retire(None, old, previous)
