@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_NO_PROGRAM = re.compile(r"(?::|\b)(?: \d+:)? ?([\w./+-]+): (?:command )?not found|No module named", re.IGNORECASE)
+_NO_PROGRAM = re.compile(r"(?::|\b)(?: \d+:)? ?[\w./+-]{1,80}: (?:command )?not found|No module named", re.IGNORECASE)
 _CONTAINER = re.compile(r"(?<![0-9a-f])(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12}(?![0-9a-f])")
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _DATES = re.compile(
@@ -59,7 +59,7 @@ _DENIED = re.compile(r"permission denied|operation not permitted|read-only file 
 _KILLED = re.compile(r"^\[killed: |timed? ?out", re.MULTILINE | re.IGNORECASE)
 _COMPLAINT = re.compile(
     r"^(?:\S*/)?([\w.+-]+): (?=.*(?:syntax|unexpected|invalid|unrecogni|unknown|illegal|usage|missing|unmatched|pars|"
-    r"expression|option|operand|endpoints|regex|unsupported))",
+    r"fatal|division|expression|option|operand|endpoints|regex|unsupported))",
     re.IGNORECASE,
 )
 """A program refuses how it was called; a file that is not there is another matter."""

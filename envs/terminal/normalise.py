@@ -29,7 +29,7 @@ _LS_ROW = re.compile(
     re.MULTILINE,
 )
 _LS_TOTAL = re.compile(r"^total [\d.]+[KMGT]?\n(?=[-bcdlps][-rwxsStT]{9}[.+@]?[ \t])", re.MULTILINE)
-_PS_HEADER = re.compile(r"^.*\bPID\b.*\b(?:CMD|COMMAND)\b.*$", re.MULTILINE)
+_PS_HEADER = re.compile(r"^.{0,40}\bPID\b.{0,200}?\b(?:CMD|COMMAND)\b.{0,40}$", re.MULTILINE)
 _PS_ROW = re.compile(r"^(?=(?:[ \t]*[a-z_][\w+-]*)?[ \t]*\d+[ \t])")
 
 # "Sun Nov 22 15:16:02 UTC 2026", "Sun Nov 22 15:16:02 2026 +0000", "Sun, 22 Nov 2026 15:16:02 +0000"
@@ -38,7 +38,7 @@ _DATE_LINE = (
     r"(?: [A-Z]{3,5}| [+-]\d{4})?(?: \d{4})?(?: [+-]\d{4})?"
 )
 _SHELL_LINE = (
-    r"(?<![\w/])((?:/\S*/)?(?:bash|sh|dash)): (?:line )?\d+:"
+    r"(?<![\w/])((?:/\S{0,80}/)?(?:bash|sh|dash)): (?:line )?\d+:"
     r"(?: +\d+ (?=Killed|Terminated|Segmentation|Aborted|Hangup|Interrupt))?"
 )
 

@@ -150,6 +150,7 @@ def test_the_shells_own_complaints() -> None:
             "awk: 1: unexpected character\n",
             "program_version",
         ),
+        ("awk 1/0 f", "awk: cmd. line:1: fatal: division by zero attempted\n", "nan\n", "program_version"),
         ("du -sh a", "4.0K\ta\n", "8.0K\ta\n", "disk_usage"),
         ("nproc", "2\n", "64\n", "machine"),
         ("find . -mtime -7", "./a\n", "", "date"),
@@ -164,3 +165,19 @@ def test_the_shells_own_complaints() -> None:
 )
 def test_causes(command: str, replayed: str, recorded: str, kind: str | None) -> None:
     assert cause_of(command, replayed, recorded) == kind
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("PID ", "PID\n", "/-", "/a", " ", "\t", "1 ", "[a ", "[1] ", "Mon ", "0x", "a0", "/tmp/tmp", "@a"),
+        *("bash: ", "in 1.", "total 1\n", "-rw-r--r-- ", "drwxr-xr-x 1 ", "2024-01-01 ", "pid ", "commit "),
+        *("x/bash", "a: ", "Device: a ", "12:", "ls ", "1.2", "-ls"),
+    ],
+)  # fmt: skip
+def test_output_meant_to_take_long_does_not(piece: str) -> None:
+    text = piece * (65_536 // len(piece))
+    began = time.process_time()
+    normalise(text)
+    cause_of("ls -l; ps; date; git log; df", text, text + "x")
+    assert time.process_time() - began < 5.0
