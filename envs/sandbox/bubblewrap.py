@@ -208,7 +208,7 @@ class BubblewrapSandbox(Sandbox):
         shell: Sequence[str] | None = None,
     ) -> CommandResult:
         """Runs a command in the session's shell."""
-        session = self._ensure()
+        session = self._ready()
         watch = self._watch()
         result = session.run(
             command,
@@ -254,7 +254,9 @@ class BubblewrapSandbox(Sandbox):
             for folder in upper.glob("w*"):
                 remove_tree(folder)
             below = self._chain
-            self._chain = self._backend.layers.freeze(upper, below)
+            self._chain = self._backend.layers.freeze(
+                upper, below, [base for _, base in self._backend.mounts(self.config.image)]
+            )
             self._backend.layers.release(below)
             nbytes = self._chain.layers[-1].nbytes
             self._disk_before = 0
@@ -307,6 +309,17 @@ class BubblewrapSandbox(Sandbox):
         self._session = ShellSession(self._running, self._shell)
         return self._session
 
+    def _ready(self) -> ShellSession:
+        """A session that answers. A command may have spoiled the stream or its shell for good: then a new one."""
+        session = self._ensure()
+        try:
+            session.prepare()
+        except SandboxError:
+            self._halt()
+            session = self._ensure()
+            session.prepare()
+        return session
+
     def _new_upper(self) -> Path:
         folder = self._backend.layers.new_folder()
         owner = self._backend.first_user
@@ -338,7 +351,7 @@ class BubblewrapSandbox(Sandbox):
 
     @contextlib.contextmanager
     def _root(self) -> Iterator[int]:
-        self._ensure().prepare()
+        self._ready()
         assert self._running is not None
         root = self._running.open_root()
         try:

@@ -80,12 +80,18 @@ class LayerStore:
         path.chmod(0o711)
         return path
 
-    def freeze(self, path: Path, below: Chain) -> Chain:
-        """Makes a sandbox's writable folder a layer above ``below``; the new chain is held once for the caller."""
+    def freeze(self, path: Path, below: Chain, bases: Sequence[str]) -> Chain:
+        """Makes a sandbox's writable folder a layer; the new chain is held once for the caller.
+
+        Args:
+            path: the folder.
+            below: what it was mounted over.
+            bases: the base's folder of each mount.
+        """
         entries, nbytes = measure(path)
         layers = (*below.layers, Layer(path, (path.name,), entries, nbytes))
         if len(layers) > MAX_LAYERS:
-            layers = self._shorten(layers)
+            layers = self._shorten(layers, bases)
         chain = Chain(layers)
         self.hold(chain)
         return chain
@@ -105,7 +111,7 @@ class LayerStore:
         for path in free:
             remove_tree(path)
 
-    def _shorten(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    def _shorten(self, layers: tuple[Layer, ...], bases: Sequence[str]) -> tuple[Layer, ...]:
         """Merges the newest layers into one.
 
         Older ones are taken along while they hold no more than what is merged anyway: then a chain of n layers costs
@@ -117,10 +123,12 @@ class LayerStore:
             start -= 1
             entries += layers[start].entries
         merged = self.new_folder()
-        for mount in sorted({item.name for layer in layers[start:] for item in layer.path.iterdir()}):
+        for index, base in enumerate(bases):
             for layer in layers[start:]:
-                if (layer.path / mount).is_dir():
-                    _lay_over(str(layer.path / mount), str(merged / mount))
+                if (layer.path / str(index)).is_dir():
+                    _lay_over(f"{layer.path}/{index}", f"{merged}/{index}")
+            below = [f"{layer.path}/{index}" for layer in reversed(layers[:start])]
+            _drop_idle_whiteouts(f"{merged}/{index}", (*below, base))
         parts = tuple(part for layer in layers[start:] for part in layer.parts)
         top = layers[-1]
         count, nbytes = measure(merged)
@@ -244,6 +252,23 @@ def _lay_over(upper: str, target: str) -> None:
                     # Over a whiteout or a file the folder must go on hiding what is further below.
                     _new_folder(entry.path, there, opaque=opaque or status is not None)
                 folders.append((entry.path, there))
+
+
+def _drop_idle_whiteouts(folder: str, below: tuple[str, ...]) -> None:
+    """Removes whiteouts of a merged layer that hide nothing any more.
+
+    They must go: in a folder with nothing below it the kernel lists what is there, whiteouts included.
+    """
+    folders = [(folder, below)]
+    while folders:
+        folder, below = folders.pop()
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    under = None if is_opaque(entry.path) else _look(below, entry.name)
+                    folders.append((entry.path, under[1] if under is not None else ()))
+                elif is_whiteout(entry.stat(follow_symlinks=False)) and _look(below, entry.name) is None:
+                    os.unlink(entry.path)  # noqa: PTH108
 
 
 def _new_folder(like: str, path: str, *, opaque: bool) -> None:
