@@ -44,7 +44,8 @@ class Bench:
     """
 
     what: Positional[str] = "tools"
-    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side)"""
+    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), verifiers (precision and
+    recall on labelled terminal actions)"""
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Bench:
 
     def run(self) -> bool:
         """Measures."""
-        kinds = {"tools": self._tools, "sandbox": self._sandbox}
+        kinds = {"tools": self._tools, "sandbox": self._sandbox, "verifiers": self._verifiers}
         if self.what not in kinds:
             raise BadInput(f"no benchmark {self.what!r}; there are: {', '.join(kinds)}", field="what")
         return kinds[self.what]()
@@ -64,6 +65,14 @@ class Bench:
 
         rows = bench_tools(self.repeats, self.domains or None)
         print_rows(rows, OUT)
+        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
+        return all(row.met is not False for row in rows)
+
+    def _verifiers(self) -> bool:
+        from pivotgym.harness.bench_verifiers import bench_verifiers, print_verifier_rows
+
+        rows = bench_verifiers()
+        print_verifier_rows(rows, OUT)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
         return all(row.met is not False for row in rows)
 

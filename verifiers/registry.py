@@ -32,8 +32,10 @@ class VerifierOptions(BaseModel):
         judge_model: default: ``PIVOTGYM_JUDGE_MODEL``.
         judge_api_key: default: ``PIVOTGYM_JUDGE_API_KEY``.
         judge_cache: SQLite file that keeps the judge's answers; None keeps them in memory only.
-        max_extra_calls: calls allowed beyond the demonstration (``effects``).
+        max_extra_calls: calls allowed beyond the demonstration (``effects``, ``terminal_effects``).
         talk_only_reward: reward of a text where the demonstration has nothing to check.
+        incidental: regular expressions of paths that are no part of a change, beside the usual caches and histories
+            (``terminal_effects``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +46,7 @@ class VerifierOptions(BaseModel):
     judge_cache: Path | None = None
     max_extra_calls: int = Field(default=MAX_EXTRA_CALLS, ge=0)
     talk_only_reward: float = Field(default=TALK_ONLY_REWARD, ge=0.0, lt=1.0)
+    incidental: tuple[str, ...] = ()
 
     def resolved(self) -> VerifierOptions:
         """With the environment variables filled in."""
@@ -68,10 +71,17 @@ def _talk(options: VerifierOptions) -> TalkRule:
     return TalkRule(_judge(options) if options.judge_url else None, options.talk_only_reward)
 
 
+def _terminal(options: VerifierOptions) -> Verifier:
+    from pivotgym.verifiers.terminal import TerminalEffects  # brings the sandboxes with it
+
+    return TerminalEffects(_talk(options), options.max_extra_calls, options.incidental)
+
+
 _FACTORIES: dict[str, Factory] = {
     "exact": lambda options: ExactMatch(),
     "tool_call": lambda options: ToolCallMatch(_talk(options)),
     "effects": lambda options: Effects(_talk(options), options.max_extra_calls),
+    "terminal_effects": _terminal,
     "goal": lambda options: Goal(),
     "continuation": lambda options: Continuation(_talk(options)),
     "judge": _judge,
