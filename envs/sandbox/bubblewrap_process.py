@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib.metadata
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -31,13 +33,15 @@ from pivotgym.envs.sandbox.processes import (
     stays_open,
 )
 from pivotgym.envs.sandbox.seccomp import program
-from pivotgym.envs.sandbox.session import readable, supervisor_arguments
+from pivotgym.envs.sandbox.session import readable, supervisor_arguments, writable
 
 FIRST_USER = 1_900_000_000
 """Run by root, user N inside is this number plus N outside: nobody, with nothing."""
 _USERS = 65536
 _ARGS_FD, _SECCOMP_FD, _INFO_FD = 10, 11, 12
 _SHM_BYTES = 64 << 20
+_STUCK = 10.0
+"""Seconds a shell that waits for a command may take to read a piece of it."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CAPABILITIES = (
     # What root needs to deal with files and processes of its own users; nothing about mounts, devices or networks.
@@ -234,6 +238,7 @@ class Running:
 
     def __init__(self, pid: int, write: int, read: int, info: int) -> None:
         self._write, self._read, self._info = write, read, info
+        os.set_blocking(write, False)
         self._pidfd: int | None = None
         with contextlib.suppress(ProcessLookupError):
             self._pidfd = os.pidfd_open(pid)
@@ -252,10 +257,14 @@ class Running:
         return os.read(self._read, 1 << 16)
 
     def send(self, data: bytes) -> None:
-        """Sends all of it."""
+        """Sends all of it. Raises BrokenPipeError where nobody reads."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self._write, view) :]
+            if not writable(self._write, _STUCK):
+                # Its reader was stopped or replaced: nothing it still said could be trusted.
+                self.kill_all()
+                raise BrokenPipeError(errno.EPIPE, "the shell does not read")
+            view = view[os.write(self._write, view[: select.PIPE_BUF]) :]
 
     def alive(self) -> bool:
         """Whether the supervisor lives."""
@@ -274,7 +283,9 @@ class Running:
         while True:
             found = self.processes()  # first: a shell that starts now is no stray process
             shells = set(children(supervisor)) if supervisor is not None else set()
-            doomed = {pid for pid in found if pid not in keep and pid not in shells and not is_zombie(pid)}
+            # What a kept process starts is its own affair.
+            kept = {below for pid in keep - shells for below in (pid, *self._below(pid))}
+            doomed = {pid for pid in found if pid not in kept and pid not in shells and not is_zombie(pid)}
             doomed |= shells if shell else set()
             # The shell before its children: it would say that they were killed.
             for pid in [*(doomed & shells), *(doomed - shells)]:

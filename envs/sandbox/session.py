@@ -25,6 +25,8 @@ _TICK = 0.05
 """Seconds between two looks at what a running command uses."""
 _PATIENCE = 10.0
 """Seconds a fresh shell may take to answer."""
+_STATE_BYTES = 8 << 20
+"""What a shell may hold in variables and functions: every snapshot keeps it in this process."""
 _ENDED = 213
 _SYNC = ":pivotgym:"
 """What a fresh shell waits for: before it there may be what its predecessor had not read."""
@@ -61,6 +63,13 @@ def readable(descriptor: int, seconds: float) -> bool:
     """Waits until there is something to read, or the end. Unlike ``select`` for any number of open files."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def writable(descriptor: int, seconds: float) -> bool:
+    """Waits until something can be written, or nobody is left to read it."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(seconds * 1000))
 
 
@@ -202,8 +211,8 @@ class ShellSession:
         try:
             self._send(command.encode("utf-8", "surrogateescape") + b"\0" + nonce + b"\0")
             ending, status = self._wait(nonce, output, began, timeout, idle_timeout, watch)
-            if ending == "exit" and not self._read_state(nonce, began + timeout):
-                ending, status = "timeout", None
+            if ending == "exit" and (failed := self._read_state(nonce, began + timeout)):
+                ending, status = failed, None
             if ending in ("exit", "shell_exit") and not self._transport.alive():
                 raise ShellDied
             if ending not in ("exit", "shell_exit"):
@@ -238,10 +247,11 @@ class ShellSession:
                     output.add(bytes(self._pending[:at]))
                     word = bytes(self._pending[at + len(mark) : close])
                     del self._pending[: close + 1]
-                    number = int(word) if word.isdigit() else None
+                    # The command can write to the stream: what is no status is taken for one that says so.
+                    number = int(word) if word.isdigit() and len(word) < 4 else 255
                     if mark is marks[0]:
                         return "exit", number
-                    killed = number is None or 128 < number < 160  # 128 + a signal's number
+                    killed = 128 < number < 160  # 128 + a signal's number
                     return ("shell_killed" if killed else "shell_exit"), (None if killed else number)
             # What may be the beginning of a mark stays; a mark whose end is missing stays whole.
             at = min((at for mark in marks if (at := self._pending.find(mark)) >= 0), default=-1)
@@ -262,18 +272,23 @@ class ShellSession:
             if self._fill(min(_TICK, max(began + timeout - now, 0.001))):
                 heard = time.monotonic()
 
-    def _read_state(self, nonce: bytes, until: float) -> bool:
-        """Takes in the state that follows a command's end mark; whether it came."""
+    def _read_state(self, nonce: bytes, until: float) -> Ending | None:
+        """Takes in the state that follows a command's end mark; why not, where it does not come."""
         mark = b"\0" + nonce + b" end\0"
         until = max(until, time.monotonic() + 2.0)
-        while (at := self._pending.find(mark)) < 0:
+        looked = 0
+        while (at := self._pending.find(mark, max(looked - len(mark), 0))) < 0:
+            looked = len(self._pending)
+            if looked > _STATE_BYTES:
+                self._pending.clear()
+                return "memory"
             if time.monotonic() > until:
-                return False
+                return "timeout"
             self._fill(_TICK)
         text = self._pending[:at].decode("utf-8", "surrogateescape")
         del self._pending[: at + len(mark)]
         self.state = ShellState(text, _cwd(text) or self.state.cwd)
-        return True
+        return None
 
     def _kill(self, keep: set[int], output: _Output, *, wait: bool) -> None:
         """Kills what a command started and its shell, and takes in what is still said until that shell is dead."""
@@ -310,7 +325,7 @@ class ShellSession:
         if ending != "exit":
             raise SandboxError(f"the shell does not come up ({ending}): {output.text()[0][-500:]}")
         kept = self.state
-        if not self._read_state(nonce, time.monotonic() + _PATIENCE):
+        if self._read_state(nonce, time.monotonic() + _PATIENCE):
             raise SandboxError("the shell does not say its state")
         if kept.text:
             # What bash prints of a state that was put in is not letter for letter what it printed first.
