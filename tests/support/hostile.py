@@ -1,0 +1,94 @@
+"""What the tests of hostile commands share: sandboxes, a look at the host's processes, and the same command outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import needs
+
+from pivotgym.envs.sandbox import CommandResult, Limits, Sandbox, SandboxConfig, SandboxUnavailable, get_backend
+
+
+@contextmanager
+def sandbox(config: SandboxConfig | None = None, **limits: int) -> Iterator[Sandbox]:
+    """A bubblewrap sandbox with small limits, so that reaching them takes little of the machine."""
+    small = {"memory_bytes": 128 << 20, "disk_bytes": 64 << 20, "file_bytes": 32 << 20, "processes": 64}
+    config = (config or SandboxConfig()).model_copy(update={"limits": Limits.model_validate(small | limits)})
+    try:
+        made = get_backend("bubblewrap").start(config)
+    except SandboxUnavailable as error:
+        needs.missing(str(error))
+        raise
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def assert_usable(made: Sandbox) -> None:
+    """The session answers, and answers right."""
+    result = made.run("echo $((6 * 7)); (exit 3)", timeout=20)
+    assert (result.output, result.status, result.ending) == ("42\n", 3, "exit"), result
+
+
+def outside(command: str, **env: str) -> CommandResult:
+    """The same command as a process of the host: shows that the attack works where nothing defends."""
+    run = subprocess.run(
+        ["bash", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **env},
+    )
+    return CommandResult(run.stdout, run.returncode)
+
+
+def marker() -> str:
+    """A name that no other process has."""
+    return f"hostile-{uuid.uuid4().hex}"
+
+
+def processes(mark: str) -> list[int]:
+    """The host's processes whose arguments contain ``mark``, this one aside."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def gone(mark: str, seconds: float = 5.0) -> bool:
+    """Whether no process with that mark is left, now or soon."""
+    until = time.monotonic() + seconds
+    while found := processes(mark):
+        if time.monotonic() > until:
+            print({pid: Path(f"/proc/{pid}/status").read_text()[:80] for pid in found})
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def available_memory() -> int:
+    """Bytes the host has free for new programs."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    assert found
+    return int(found.group(1)) << 10
+
+
+def own_memory() -> int:
+    """Resident bytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
