@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ SPECIAL_COMMANDS = frozenset((
 ))
 # fmt: on
 """Commands of SWE-agent's tool bundles, and the pseudo actions with which it ends a run."""
+_REFUSALS = ("Interactive operation '", "Your bash command contained syntax errors and was NOT executed")
+"""How an answer begins that says a command was not run, for recordings without configuration."""
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _STATE = re.compile(r"\n\(Open file: [^\n]*\)\n\(Current directory: [^\n]*\)\nbash-\$\s*$")
 _NEXT_STEP = "{{observation}}\n(Open file: {{open_file}})\n(Current directory: {{working_dir}})\nbash-$"
@@ -91,6 +94,7 @@ def _read_document(row: Row, path: Path) -> Trajectory:
     if not messages:
         raise BadInput("empty: a recording has at least one message", file=path, line=row.line, field=where)
     config = _json_object(document.get("replay_config"))
+    _mark_refused(messages, config)
     name = _name(document, path, row.number)
     info = document["info"] if isinstance(document.get("info"), dict) else {}
     status, submission = info.get("exit_status"), info.get("submission")
@@ -169,6 +173,20 @@ def _messages(history: Sequence[Any], path: Path, line: int, where: str) -> Iter
             data["tool_call_id"] = ids[0] if isinstance(ids, list) and ids else (pending[0] if pending else None)
             pending = pending[1:]
         yield validate(Message, data, file=path, line=line, field=field)
+
+
+def _mark_refused(messages: Sequence[Message], config: JsonObject) -> None:
+    """Marks commands that the agent did not run (editors, broken syntax), with what it said instead."""
+    templates = [
+        _at(config, "agent", "tools", "filter", "blocklist_error_template"),
+        _at(config, "agent", "templates", "shell_check_error_template"),
+    ]
+    beginnings = [re.split(r"\{+\w+\}+", one)[0] for one in templates if isinstance(one, str)]
+    told = tuple(one for one in beginnings if len(one) > 10) or _REFUSALS
+    for action, answer in pairwise(messages):
+        if answer.role == "tool" and action.role == "assistant" and answer.text.startswith(told):
+            action.source[UNDELIVERED] = "the agent did not run it"
+            answer.source[UNDELIVERED] = "says why it was not run"
 
 
 def _calls(raw: JsonObject, number: int) -> list[ToolCall]:

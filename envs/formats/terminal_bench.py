@@ -31,6 +31,8 @@ _TESTS = "/tests/run-tests.sh"
 """The harness types this itself, after the agent is done."""
 _REPEATED = frozenset(("messages", "input", "complete_input_dict", "additional_args"))
 """Fields of ``debug.json`` that repeat the whole conversation in every episode; they are left out."""
+_DEPTH = 4
+"""How far below a run's folder its trials lie at most (run, task, trial)."""
 _TEXT_BYTES = 1 << 20
 """Of a log file that is kept under ``source``."""
 
@@ -70,13 +72,17 @@ def read_terminal_bench(
         raise BadInput("no trial here: looked for agent-logs/, episode-0/ and agent/trajectory.json", file=path)
 
 
-def _trials(root: Path) -> Iterator[Path]:
+def _trials(root: Path, depth: int = _DEPTH) -> Iterator[Path]:
     """Trial folders at or below ``root``, sorted."""
     if _is_trial(root):
         yield root
         return
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink()):
-        yield from _trials(folder)
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink()) if depth else []
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror or error}", file=root) from error
+    for folder in folders:
+        yield from _trials(folder, depth - 1)
 
 
 def _is_trial(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 from pydantic import ValidationError
 
 from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.formats.rows import validate
 from pivotgym.envs.sandbox import Limits, Sandbox, SandboxError, SandboxFileError
 from pivotgym.envs.terminal.dockerfile import interpret
 from pivotgym.envs.terminal.judging import backend_of, frozen
@@ -109,7 +110,13 @@ class TerminalBenchTasks(TaskSet):
             user="root" if user is None else int(user) if str(user).isdecimal() else user,
             workdir=workdir or "/",
             env=env,
-            limits=Limits.model_validate({key: value for key, value in limits.items() if value is not None}),
+            limits=validate(
+                Limits,
+                {key: value for key, value in limits.items() if value is not None},
+                file=folder.path / "task.toml",
+                line=None,
+                field="environment",
+            ),
             setup=setup,
             timeout=min(plan.agent_seconds or _COMMAND_SECONDS, _COMMAND_SECONDS),
             definition=plan.model_dump(mode="json", exclude_defaults=True),
@@ -146,18 +153,20 @@ class TerminalBenchTasks(TaskSet):
         """
         plan, spec = _plan(task), TerminalTask.of(task)
         with final.fork() as fork, _as_root(fork, spec) as box:
-            _upload(box, plan)
+            problem = _upload(box, plan)
+            if problem:
+                return verdict(False, f"what was left behind does not let the tests be put in place: {problem}")
             script = "/tests/run-tests.sh" if plan.generation == 1 else "/tests/test.sh"
             env = " ".join(f"{key}={shlex.quote(value)}" for key, value in plan.test_env.items())
             run = f"cd {shlex.quote(spec.workdir)} && {env} {'bash ' if plan.generation == 1 else ''}{script}"
-            result = box.run(
-                f"( {run} ) < /dev/null 2>&1 | tail -c {_OUTPUT_BYTES} > {_OUTPUT}", timeout=plan.test_seconds
-            )
+            # Into a file: a server that the tests start and leave running would keep a pipe open.
+            result = box.run(f"( {run} ) < /dev/null > {_OUTPUT} 2>&1", timeout=plan.test_seconds)
             if result.ending == "timeout":
                 return verdict(False, f"the tests took more than {plan.test_seconds:g} s")
             if result.ending != "exit":
                 return verdict(False, f"the tests were ended: {result.ending}")
-            output = _read(box, _OUTPUT, _OUTPUT_BYTES) or ""
+            box.run(f"tail -c {_OUTPUT_BYTES} {_OUTPUT} > {_OUTPUT}.end")
+            output = _read(box, f"{_OUTPUT}.end", _OUTPUT_BYTES) or ""
             return _first_verdict(output) if plan.generation == 1 else _second_verdict(box, output)
 
 
@@ -186,16 +195,18 @@ def _as_root(box: Sandbox, spec: TerminalTask) -> Iterator[Sandbox]:
             root.stop()
 
 
-def _upload(box: Sandbox, plan: Plan) -> None:
+def _upload(box: Sandbox, plan: Plan) -> str:
+    """Puts the tests in place, or says why that cannot be (a full disk, no `rm`): then it is the agent's doing."""
     # What the agent left in their place (files, or links to elsewhere) must not get in the way.
-    cleared = box.run(f"rm -rf /tests {_REWARDS} {_OUTPUT} && mkdir -p /tests {_REWARDS}")
+    cleared = box.run(f"rm -rf /tests {_REWARDS} {_OUTPUT}* && mkdir -p /tests {_REWARDS}")
     if cleared.status != 0:
-        raise SandboxError(f"the tests cannot be put in place: {cleared.output[-500:]}")
+        return cleared.output[-500:].strip() or f"status {cleared.status}"
     try:
         for name, data, mode in unpack(plan.tests):
             box.write_file(f"/tests/{name}", data, mode=0o755 if name in ("test.sh", "run-tests.sh") else mode)
     except SandboxFileError as error:
-        raise SandboxError(f"the tests cannot be put in place: {error}") from error
+        return str(error)
+    return ""
 
 
 def _read(box: Sandbox, path: str, limit: int) -> str | None:

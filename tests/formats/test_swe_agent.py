@@ -119,6 +119,23 @@ def test_a_demonstration_is_no_turn_to_restore(tmp_path: Path) -> None:
     assert export_document(trajectory) == document
 
 
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_command_the_agent_did_not_run_is_no_turn_to_restore(configured: bool, tmp_path: Path) -> None:
+    said = "Sorry, no editors: '{{action}}'." if configured else "Interactive operation '{{action}}' is not supported."
+    config = {"agent": {"tools": {"filter": {"blocklist_error_template": said}}}}
+    document = traj(
+        {"role": "user", "content": "the issue"},
+        {"role": "assistant", "content": "", "action": "vim a"},
+        {"role": "user", "content": said.replace("{{action}}", "vim a") + "\n(Current directory: /)"},
+        {"role": "assistant", "content": "", "action": "echo No"},
+        {"role": "user", "content": "No\n"},
+        **({"replay_config": json.dumps(config)} if configured else {}),
+    )
+    (trajectory,) = read_swe_agent(write(tmp_path, document))
+    assert [message.delivered for message in trajectory.messages] == [True, False, False, True, True]
+    assert export_document(trajectory) == document
+
+
 def test_a_file_without_history_is_read_from_its_steps(tmp_path: Path) -> None:
     document = {
         "environment": "main",

@@ -105,8 +105,7 @@ def test_a_task_travels_without_its_folder(folder: Path, tmp_path: Path) -> None
 
 
 def bash(command: str) -> str:
-    call = {"name": "bash", "arguments": {"command": command}}
-    return f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+    return f"<tool_call>\n{json.dumps({'name': 'bash', 'arguments': {'command': command}})}\n</tool_call>"
 
 
 def test_nothing_of_tests_and_solution_is_in_the_sandbox(tmp_path: Path) -> None:
@@ -153,6 +152,8 @@ REWARDS = [
     ("echo '[1]' > /logs/verifier/reward.json", 0.0, "reward.json holds no number"),
     ("ln -s /etc/passwd /logs/verifier/reward.txt", 0.0, "reward.txt holds no number"),
     ("true", 0.0, "the tests wrote no reward"),
+    ("sleep 99 & echo 1 > /logs/verifier/reward.txt", 1.0, "the tests gave 1"),
+    ("yes | head -c 9000000; echo 0.75 > /logs/verifier/reward.txt", 0.75, "the tests gave 0.75"),
     ("sleep 30; echo 1 > /logs/verifier/reward.txt", 0.0, "the tests took more than 1 s"),
 ]
 
@@ -162,6 +163,13 @@ def test_rewards_as_the_tests_write_them(test: str, reward: float, reason: str, 
     task = variant(tmp_path, test=f"#!/bin/bash\n{test}\n", config="[verifier]\ntimeout_sec = 1.0\n")
     earned, judged, _ = play(task, [])
     assert (earned, judged["reason"]) == (reward, reason)
+
+
+@pytest.mark.parametrize("spoil", ["rm -f /usr/bin/mkdir /bin/mkdir", "head -c 90m /dev/zero > /app/x"])
+def test_a_state_that_cannot_be_tested_earns_nothing(spoil: str, tmp_path: Path) -> None:
+    task = variant(tmp_path, config="[environment]\nstorage_mb = 32\n")
+    reward, judged, _ = play(task, [bash(spoil)])
+    assert reward == 0.0, judged
 
 
 def test_tests_that_need_the_network_are_no_reward(tmp_path: Path) -> None:
@@ -303,6 +311,7 @@ def test_continued_lines_comments_and_heredocs(tmp_path: Path) -> None:
         (2, "task.toml", "[verifier]\ntimeout_sec = 'long'", "verifier.timeout_sec"),
         (2, "task.toml", "[verifier", None),
         (2, "task.toml", "[environment]\nmemory = 'much'", "environment.memory"),
+        (2, "task.toml", "[environment]\nmemory_mb = 1", "environment.memory_bytes"),
         (2, "task.toml", "[[steps]]\nname = 'a'", "steps"),
         (2, "task.toml", "[solution.env]\nKEY = '${SURELY_NOT_SET}'", None),
     ],
