@@ -1,0 +1,204 @@
+"""A git repository of a final state, read without believing the git program in it.
+
+References are read as files. Objects are listed by git and kept only under the hash of their content, so an object that
+is found is the right one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shlex
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pivotgym.envs.terminal.bundled.look import Look, Wrong, decode
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit object."""
+
+    id: str
+    tree: str
+    parents: tuple[str, ...]
+    author: str
+    message: str
+
+
+class Repository:
+    """The repository at ``path``."""
+
+    def __init__(self, look: Look, path: str) -> None:
+        self._look, self._path = look, path
+        dump = f"/tmp/.{secrets.token_hex(8)}"
+        look.box.run(
+            f"/usr/bin/git -c safe.directory='*' -C {shlex.quote(look.path(path))} "
+            f"cat-file --batch-all-objects --batch > {dump}"
+        )
+        self._objects = _parse(look.bytes(dump))
+
+    def head(self) -> str:
+        """The checked out branch; ``""`` where HEAD is detached."""
+        text = self._look.text(f"{self._path}/.git/HEAD").strip()
+        return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else ""
+
+    def refs(self) -> dict[str, str]:
+        """Object ids by reference (``refs/heads/main`` …)."""
+        found = {}
+        if not self._look.absent(f"{self._path}/.git/packed-refs"):
+            for line in self._look.text(f"{self._path}/.git/packed-refs").splitlines():
+                if line[:1] not in ("#", "^", ""):
+                    id, name = line.split(" ", 1)
+                    found[name] = id
+        for name in self._look.files(f"{self._path}/.git/refs"):
+            found[f"refs/{name}"] = self._look.text(f"{self._path}/.git/refs/{name}").strip()
+        return found
+
+    def branch(self, name: str) -> Commit:
+        """The commit a branch points to. Raises Wrong."""
+        refs = self.refs()
+        if f"refs/heads/{name}" not in refs:
+            raise Wrong(f"there is no branch {name}")
+        return self.commit(refs[f"refs/heads/{name}"])
+
+    def commit(self, id: str) -> Commit:
+        """A commit. Raises Wrong."""
+        head, _, message = decode(self._get(id, "commit"), id).partition("\n\n")
+        fields = [line.split(" ", 1) for line in head.splitlines() if " " in line]
+        values = dict(reversed(fields))
+        parents = tuple(value for key, value in fields if key == "parent")
+        return Commit(id, values["tree"], parents, values["author"].rsplit(" ", 2)[0], message.strip())
+
+    def history(self, commit: Commit) -> list[Commit]:
+        """A commit and its first parents, newest first."""
+        found = [commit]
+        while found[-1].parents:
+            found.append(self.commit(found[-1].parents[0]))
+        return found
+
+    def files(self, commit: Commit) -> dict[str, bytes]:
+        """The content of every file of a commit."""
+        return {path: self._get(id, "blob") for path, id in self._walk(commit.tree, "")}
+
+    def staged(self) -> dict[str, str]:
+        """Blob ids by path, of the index. Raises Wrong for a conflict."""
+        data = self._look.bytes(f"{self._path}/.git/index")
+        if data[:4] != b"DIRC" or struct.unpack(">I", data[4:8])[0] not in (2, 3):
+            raise Wrong("the index cannot be read")
+        found, at = {}, 12
+        for _ in range(struct.unpack(">I", data[8:12])[0]):
+            flags = struct.unpack(">H", data[at + 60 : at + 62])[0]
+            start = at + (64 if flags & 0x4000 else 62)
+            end = data.index(b"\0", start)
+            if flags & 0x3000:
+                raise Wrong("there is an unresolved conflict")
+            found[data[start:end].decode(errors="replace")] = data[at + 40 : at + 60].hex()
+            at += (end - at + 8) // 8 * 8
+        return found
+
+    def clean(self, branch: str) -> Commit:
+        """Raises Wrong unless ``branch`` is checked out and index and tracked files are as in it; gives its commit."""
+        if self.head() != branch:
+            raise Wrong(f"the branch {branch} is not checked out")
+        commit = self.branch(branch)
+        blobs = dict(self._walk(commit.tree, ""))
+        if self.staged() != blobs:
+            raise Wrong("there are changes in the index that are not committed")
+        for path, id in blobs.items():
+            if _hash("blob", self._look.bytes(f"{self._path}/{path}")) != id:
+                raise Wrong(f"{path} has changes that are not committed")
+        return commit
+
+    def _walk(self, tree: str, prefix: str) -> list[tuple[str, str]]:
+        data, found = self._get(tree, "tree"), []
+        while data:
+            head, _, rest = data.partition(b"\0")
+            mode, name = head.decode(errors="replace").split(" ", 1)
+            id, data = rest[:20].hex(), rest[20:]
+            found += self._walk(id, f"{prefix}{name}/") if mode == "40000" else [(prefix + name, id)]
+        return found
+
+    def _get(self, id: str, kind: str) -> bytes:
+        if id not in self._objects or self._objects[id][0] != kind:
+            raise Wrong(f"the repository has no {kind} {id}")
+        return self._objects[id][1]
+
+
+def _parse(data: bytes) -> dict[str, tuple[str, bytes]]:
+    found, at = {}, 0
+    while at < len(data):
+        end = data.find(b"\n", at)
+        words = data[at:end].decode(errors="replace").split(" ")
+        if end < 0 or len(words) != 3 or not words[2].isdigit():
+            break
+        size = int(words[2])
+        content = data[end + 1 : end + 1 + size]
+        found[_hash(words[1], content)] = (words[1], content)
+        at = end + size + 2
+    return found
+
+
+def _hash(kind: str, content: bytes) -> str:
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A commit to be made in a set-up.
+
+    Attributes:
+        who: the author's first name in lower case.
+        when: ``2024-03-05 10:00``, in UTC.
+        message: of the commit.
+        files: content of the files it writes; None deletes one.
+    """
+
+    who: str
+    when: str
+    message: str
+    files: Mapping[str, str | None]
+
+
+def create(path: str, changes: Sequence[Change], **branches: tuple[str, Sequence[Change]]) -> str:
+    """Bash source that makes a repository with ``main`` checked out; equal arguments give equal commit ids everywhere.
+
+    Args:
+        path: where.
+        changes: the commits of ``main``.
+        branches: further branches, each with where it starts and its commits.
+    """
+    streams = [_stream("main", "", changes)]
+    streams += [_stream(name.replace("_", "-"), start, more) for name, (start, more) in branches.items()]
+    imports = "".join(f"git -C {path} fast-import --quiet <<'END_OF_STREAM'\n{text}END_OF_STREAM\n" for text in streams)
+    return (
+        f"git init -q -b main {path}\n{imports}git -C {path} reset -q --hard main\n"
+        f"git -C {path} config user.name Dev\ngit -C {path} config user.email dev@example.org\n"
+    )
+
+
+ENV = {
+    "GIT_AUTHOR_DATE": "2024-06-03T09:00:00+0000",
+    "GIT_COMMITTER_DATE": "2024-06-03T09:00:00+0000",
+    "GIT_PAGER": "cat",
+}
+"""Of the agent's shell: commits made there have ids that do not depend on the day."""
+
+
+def _stream(branch: str, start: str, changes: Sequence[Change]) -> str:
+    parts = []
+    for change in changes:
+        seconds = int(datetime.fromisoformat(change.when).replace(tzinfo=UTC).timestamp())
+        person = f"{change.who.capitalize()} <{change.who}@example.org> {seconds} +0000"
+        parts.append(f"commit refs/heads/{branch}\nauthor {person}\ncommitter {person}\n{_data(change.message)}")
+        if start and change is changes[0]:
+            parts.append(f"from {start}\n")
+        for path, content in change.files.items():
+            parts.append(f"D {path}\n" if content is None else f"M 100644 inline {path}\n{_data(content)}")
+    return "".join(parts)
+
+
+def _data(text: str) -> str:
+    return f"data {len(text.encode())}\n{text}\n"
