@@ -165,11 +165,11 @@ def test_rewards_as_the_tests_write_them(test: str, reward: float, reason: str, 
     assert (earned, judged["reason"]) == (reward, reason)
 
 
-@pytest.mark.parametrize("spoil", ["rm -f /usr/bin/mkdir /bin/mkdir", "head -c 90m /dev/zero > /app/x"])
-def test_a_state_that_cannot_be_tested_earns_nothing(spoil: str, tmp_path: Path) -> None:
-    task = variant(tmp_path, config="[environment]\nstorage_mb = 32\n")
-    reward, judged, _ = play(task, [bash(spoil)])
-    assert reward == 0.0, judged
+def test_a_state_that_cannot_be_tested_earns_nothing(tasks: TerminalBenchTasks) -> None:
+    task = find(tasks, "hello-world")
+    reward, judged, _ = play(task, [bash("touch /logs && echo 'Hello, world!' > /app/hello.txt")])
+    assert reward == 0.0
+    assert judged["reason"].startswith("what was left behind does not let the tests be put in place: mkdir:")
 
 
 def test_tests_that_need_the_network_are_no_reward(tmp_path: Path) -> None:
