@@ -77,34 +77,30 @@ class DockerBackend(Backend):
     def __init__(self, *, warm: int = 2) -> None:
         self._warm = warm
         self._connect()
-        os.register_at_fork(after_in_child=self._abandon)
         atexit.register(self.shut_down)
 
     def _connect(self) -> None:
-        self.client = connect()
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._sandboxes: set[DockerSandbox] = set()
+        self.client = connect()
         self.images = ImageStore(self.client)
         self._differ = Differ(self.client)
         self._quota = self._has_quota()
         self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
         self.clean()
 
-    def _abandon(self) -> None:
-        # What the parent made is the parent's to use and to remove; connections cannot be shared either.
-        self._lock = threading.Lock()
-        self._sandboxes = set()
-        self.client = connect()
-        self.images = ImageStore(self.client)
-        self._differ = Differ(self.client)
-        self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
-        self._pid = os.getpid()
+    def _own(self) -> None:
+        """In a forked process everything is begun anew: what the parent made is the parent's to remove, and neither
+        its connections nor its locks can be used."""
+        if os.getpid() != self._pid:
+            self._connect()
 
     # Backend ------------------------------------------------------------------------------------------------------
 
     def start(self, config: SandboxConfig) -> Sandbox:
         """A fresh sandbox, its shell in the working directory."""
+        self._own()
         if config.image == "host":
             raise BadInput("the Docker backend needs an image, it has no 'host'", field="image")
         if config.image == DEFAULT_IMAGE:
@@ -113,6 +109,7 @@ class DockerBackend(Backend):
 
     def load(self, snapshot: Snapshot, *, fresh_shell: bool = False, config: SandboxConfig | None = None) -> Sandbox:
         """An independent sandbox in that state."""
+        self._own()
         state = self._state(snapshot)
         if state.closed:
             raise BadInput("the snapshot was closed", field="snapshot")
@@ -125,6 +122,7 @@ class DockerBackend(Backend):
 
     def changes(self, before: Snapshot, after: Snapshot) -> list[FileChange]:
         """Paths that differ."""
+        self._own()
         one, two = self._state(before), self._state(after)
         if one.image is two.image and one.special == two.special:
             return []
@@ -134,6 +132,8 @@ class DockerBackend(Backend):
     def close(self, snapshot: Snapshot) -> None:
         """Removes the image where nothing else stands on it."""
         state = self._state(snapshot)
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             if state.closed:
                 return

@@ -228,7 +228,7 @@ class DockerSandbox(Sandbox):
                 **self.config.env,
             }
             self._stream = ExecStream(self._container, self._who.spec, env)
-            self._session = ShellSession(self._stream, self._shell)
+            self._session = ShellSession(self._stream, self._shell, self.config.env)
         self._session.prepare()
         return self._session
 
