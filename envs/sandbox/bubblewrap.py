@@ -306,7 +306,7 @@ class BubblewrapSandbox(Sandbox):
         if self._upper is None:
             self._upper = self._new_upper()
         self._running = self._backend.launch(self.config, self._chain, self._upper)
-        self._session = ShellSession(self._running, self._shell)
+        self._session = ShellSession(self._running, self._shell, self.config.env)
         return self._session
 
     def _ready(self) -> ShellSession:

@@ -14,7 +14,7 @@ import secrets
 import select
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -142,15 +142,17 @@ class ShellSession:
     Args:
         transport: connected to a supervisor that was started with :func:`supervisor_arguments`.
         state: put into the shell before its first command.
+        inherited: names of the environment variables that every shell here starts with.
 
     Attributes:
         state: what the shell held after the last command.
         dead: the stream ended, a new session is needed.
     """
 
-    def __init__(self, transport: Transport, state: ShellState) -> None:
+    def __init__(self, transport: Transport, state: ShellState, inherited: Iterable[str] = ()) -> None:
         self._transport, self._nonce = transport, secrets.token_hex(8).encode()
         self.state = state
+        self._inherited = tuple(inherited)
         self.dead = False
         self._pending = bytearray()
         self._ready = False  # whether the shell holds `state`
@@ -316,7 +318,7 @@ class ShellSession:
     def _restore(self, output: _Output) -> None:
         """Puts the kept state into a fresh shell."""
         nonce = secrets.token_hex(8).encode()
-        source = script(self.state)
+        source = script(self.state, self._inherited)
         wrapped = f"{{ {source}\n}} >/dev/null 2>&1" if source else ":"
         if self._fresh:
             self._send(_SYNC.encode() + b"\0")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from functools import lru_cache
 
 from pivotgym.envs.sandbox.base import ShellState
@@ -92,16 +93,23 @@ def _end_of_value(text: str, position: int) -> int:
     return len(text)
 
 
-def script(state: ShellState) -> str:
+def script(state: ShellState, inherited: Iterable[str] = ()) -> str:
     """Bash source that puts the state into a fresh shell; empty for the state of a fresh one.
+
+    Args:
+        state: the state.
+        inherited: names of variables in a fresh shell's environment, beside the standard ones.
 
     Options come last: ``set -e`` would end the shell at the first thing it cannot set, ``set -x`` would show it.
     """
     if not state.text:
         return f"cd -- {shlex.quote(state.cwd)}" if state.cwd != "/" else ""
     found, held = sections(state), variables(state)
-    lines = [f"unset {name}" for name in _STANDARD if name not in held and name not in _COUNTERS]
+    lines = [f"unset {name}" for name in (*_STANDARD, *inherited) if name not in held and name not in _COUNTERS]
     lines += [f"declare {printed}" for printed in held.values()]
+    # `declare` adds attributes and takes none away: what a fresh shell exports would stay exported.
+    private = [name for name, printed in held.items() if "x" not in printed.partition(" ")[0]]
+    lines += [f"export -n {' '.join(private)}"] if private else []
     lines.append(found["functions"])
     lines += [line for line in found["exported"].splitlines() if line.split()[1:2] not in (["-f"], [])]
     directories = found["directories"].splitlines()

@@ -208,9 +208,19 @@ def test_values_bash_has_to_quote_travel(box: Sandbox, fork: Load) -> None:
     box.run(r"""d='declare -x fake="1"'; e=$'x\ndeclare -- injected="1"'; i='ünï'; unset HOME; export -n LANG""")
     box.run("f() { cat <<END\n}\nfake () \n{\nEND\n}")
     seen = 'printf "%q " "$a" "$b" "${c[@]}" "$d" "$e" "${injected-no}" "$i" "${HOME-no}"; f; declare -p LANG'
+    before = output(box, seen)
+    assert before.endswith('declare -- LANG="C.UTF-8"\n')
     child = fork(taken(box))
-    assert output(child, seen) == output(box, seen)
+    assert output(child, seen) == output(box, seen) == before
     assert output(child, "ls /tmp/never 2>&1").startswith("ls: ")
+
+
+def test_the_environment_travels(start: Callable[..., Sandbox], fork: Load) -> None:
+    box = start(env={"GIVEN": "1", "GONE": "2"})
+    box.run("unset GONE; export NEW='n w'; GIVEN=changed; export -n GIVEN; touch file")
+    child = fork(taken(box))
+    for one in (child, box):
+        assert output(one, "printenv GIVEN GONE NEW; echo $GIVEN ${GONE-none}") == "n w\nchanged none\n"
 
 
 def test_snapshots_of_snapshots(box: Sandbox, fork: Load) -> None:
