@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.agentbench import is_run, read_agentbench
 from pivotgym.envs.formats.atif import is_atif, read_atif, write_atif
 from pivotgym.envs.formats.intercode import is_sessions, read_intercode
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
@@ -124,6 +125,7 @@ FORMATS: dict[str, Format] = {
             folder=is_run_folder,
         ),
         Format("intercode", "InterCode bash sessions ('turn_history')", is_sessions, read_intercode),
+        Format("agentbench", "AgentBench run logs ('index', 'output' with 'history')", is_run, read_agentbench),
     )
 }
 
