@@ -97,7 +97,7 @@ def _bytes(value: str) -> int:
     found = re.fullmatch(r"\s*([+-]?\d+)\s*([A-Za-z]*)\s*", value)
     if found is None:
         raise ValueError(f"no size: {value!r}")
-    return int(found[1]) * 1024 ** _UNITS[found[2].upper() or "B"]
+    return int(found[1]) << 10 * _UNITS[found[2].upper() or "B"]
 
 
 def _number(compare: Callable[[str, str], bool]) -> Callable[[str, str], bool]:

@@ -95,31 +95,36 @@ def test_reference_answers_earn_one_and_wrong_ones_none(env: TerminalEnv, shared
 
 
 def check_training(env: TerminalEnv, tasks: Sequence[Task]) -> tuple[int, list[str]]:
-    earned, not_usable = 0, []
+    """How many references earn 1, and the tasks that cannot be built here or whose reference prints no answer."""
+    earned, unusable = 0, []
     for task in tasks:
-        verdict = answer(env, task, None)
+        try:
+            verdict = answer(env, task, None)
+        except NotRestorable as reason:
+            # The only known one: not every file system reserves space for a file.
+            assert "fallocate" in str(reason)
+            unusable.append(task.id)
+            continue
         if verdict["reward"] == 1.0:
             earned += 1
         else:
-            # AgentBench's own check fails on what these references print here.
+            # AgentBench's own check fails on what these print: nothing, or two numbers.
             check = TerminalTask.of(task).definition["check"][1]["file"]
             assert not usable(verdict["evidence"]["answer"], Path(check).name), (task.id, verdict)
-            not_usable.append(task.id)
+            unusable.append(task.id)
         assert answer(env, task, WRONG)["reward"] == 0.0
-    return earned, not_usable
+    return earned, unusable
 
 
 def test_training_rows(env: TerminalEnv, shared_data: Path) -> None:
-    earned, not_usable = check_training(env, tasks_of(shared_data, "train_first_500.json")[7::50])
-    assert earned == 10 and not not_usable
+    assert check_training(env, tasks_of(shared_data, "train_first_500.json")[7::50]) == (10, [])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_every_training_row(env: TerminalEnv, shared_data: Path) -> None:
-    earned, not_usable = check_training(env, tasks_of(shared_data, "train_first_500.json"))
-    print(earned, not_usable)
-    assert earned >= 480
+    earned, unusable = check_training(env, tasks_of(shared_data, "train_first_500.json"))
+    assert earned + len(unusable) == 500 and earned >= 496, unusable
 
 
 def test_script_files_are_found_in_agentbenchs_layout(env: TerminalEnv, shared_data: Path, tmp_path: Path) -> None:
