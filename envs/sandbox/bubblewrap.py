@@ -32,8 +32,9 @@ from pivotgym.envs.sandbox.base import (
     Usage,
 )
 from pivotgym.envs.sandbox.bubblewrap_process import FIRST_USER, Launcher, Running, bwrap_binary
+from pivotgym.envs.sandbox.compare import compare
 from pivotgym.envs.sandbox.host_base import host_mounts, image_mounts, user_number
-from pivotgym.envs.sandbox.layers import Chain, LayerStore, compare, measure, remove_tree
+from pivotgym.envs.sandbox.layers import Chain, LayerStore, measure, remove_tree
 from pivotgym.envs.sandbox.runs import RunFolder, state_folder, sweep
 from pivotgym.envs.sandbox.session import ShellSession
 from pivotgym.envs.sandbox.watch import Guard, Watch

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pivotgym.envs.sandbox.base import FileChange
-from pivotgym.envs.sandbox.rooted import open_inside
+from pivotgym.envs.sandbox.rooted import Unlocked
 
 OPAQUE = "user.overlay.opaque"
 MAX_LAYERS = 20
@@ -126,9 +124,11 @@ class LayerStore:
         for index, base in enumerate(bases):
             for layer in layers[start:]:
                 if (layer.path / str(index)).is_dir():
-                    _lay_over(f"{layer.path}/{index}", f"{merged}/{index}")
+                    with Unlocked() as unlocked:
+                        _lay_over(f"{layer.path}/{index}", f"{merged}/{index}", unlocked)
             below = [f"{layer.path}/{index}" for layer in reversed(layers[:start])]
-            _drop_idle_whiteouts(f"{merged}/{index}", (*below, base))
+            with Unlocked() as unlocked:
+                _drop_idle_whiteouts(f"{merged}/{index}", (*below, base), unlocked)
         parts = tuple(part for layer in layers[start:] for part in layer.parts)
         top = layers[-1]
         count, nbytes = measure(merged)
@@ -161,12 +161,12 @@ def measure(path: Path | str) -> tuple[int, int]:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return 0, 0
-    folders = ["."]
+    folders, unlocked = ["."], Unlocked()
     try:
         while folders:
             name = folders.pop()
             try:
-                folder = open_inside(root, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, links=False)
+                folder = unlocked.open(root, name)
             except OSError as error:
                 nbytes += _BEYOND if error.errno == errno.ENAMETOOLONG else 0
                 continue
@@ -181,6 +181,7 @@ def measure(path: Path | str) -> tuple[int, int]:
             finally:
                 os.close(folder)
     finally:
+        unlocked.lock()
         os.close(root)
     return entries, nbytes
 
@@ -226,17 +227,19 @@ def _empty(folder: int, root: int, depth: int) -> bool:
     return moved
 
 
-def _lay_over(upper: str, target: str) -> None:
+def _lay_over(upper: str, target: str, unlocked: Unlocked) -> None:
     """Merges the layer folder ``upper`` over ``target``, which holds what was merged so far."""
     if not os.path.lexists(target):
         _new_folder(upper, target, opaque=is_opaque(upper))
     folders = [(upper, target)]
     while folders:
         upper, target = folders.pop()
+        unlocked.unlock(upper)
+        unlocked.unlock(target)
         with os.scandir(upper) as found:
             for entry in found:
                 there = f"{target}/{entry.name}"
-                status = _lstat(there)
+                status = lstat(there)
                 if not entry.is_dir(follow_symlinks=False):
                     if status is not None:
                         _drop(there, status)
@@ -254,7 +257,7 @@ def _lay_over(upper: str, target: str) -> None:
                 folders.append((entry.path, there))
 
 
-def _drop_idle_whiteouts(folder: str, below: tuple[str, ...]) -> None:
+def _drop_idle_whiteouts(folder: str, below: tuple[str, ...], unlocked: Unlocked) -> None:
     """Removes whiteouts of a merged layer that hide nothing any more.
 
     They must go: in a folder with nothing below it the kernel lists what is there, whiteouts included.
@@ -262,12 +265,14 @@ def _drop_idle_whiteouts(folder: str, below: tuple[str, ...]) -> None:
     folders = [(folder, below)]
     while folders:
         folder, below = folders.pop()
+        for path in (folder, *below):
+            unlocked.unlock(path)
         with os.scandir(folder) as found:
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
-                    under = None if is_opaque(entry.path) else _look(below, entry.name)
+                    under = None if is_opaque(entry.path) else look(below, entry.name)
                     folders.append((entry.path, under[1] if under is not None else ()))
-                elif is_whiteout(entry.stat(follow_symlinks=False)) and _look(below, entry.name) is None:
+                elif is_whiteout(entry.stat(follow_symlinks=False)) and look(below, entry.name) is None:
                     os.unlink(entry.path)  # noqa: PTH108
 
 
@@ -283,7 +288,7 @@ def _dress(like: str, path: str) -> None:
     status = os.lstat(like)
     if os.geteuid() == 0:
         os.chown(path, status.st_uid, status.st_gid)
-    os.chmod(path, stat.S_IMODE(status.st_mode) | (0 if os.geteuid() == 0 else 0o700))  # noqa: PTH101
+    os.chmod(path, stat.S_IMODE(status.st_mode))  # noqa: PTH101
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -294,164 +299,20 @@ def _drop(path: str, status: os.stat_result) -> None:
         os.unlink(path)  # noqa: PTH108
 
 
-def _lstat(path: str) -> os.stat_result | None:
+def lstat(path: str) -> os.stat_result | None:
+    """What is there, links not followed; None for nothing."""
     try:
         return os.lstat(path)
     except OSError:
         return None
 
 
-# Comparing ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One mount of a view: where it is inside, and the real folders it is made of, the newest first."""
-
-    inside: str
-    folders: tuple[str, ...]
-
-
-def stack_of(mounts: Sequence[tuple[str, str]], chain: Chain) -> list[Mount]:
-    """The mounts of a chain over a base; ``mounts`` are pairs of a place inside and a base folder."""
-    found = []
-    for index, (inside, base) in enumerate(mounts):
-        layers = [str(layer.path / str(index)) for layer in reversed(chain.layers)]
-        found.append(Mount(inside, (*(path for path in layers if os.path.isdir(path)), base)))  # noqa: PTH112
-    return found
-
-
-def compare(mounts: Sequence[tuple[str, str]], before: Chain, after: Chain, first_user: int | None) -> list[FileChange]:
-    """Paths that differ between two chains over one base, sorted.
-
-    Only what the layers that are not common hold is looked at. Of a removed folder only the folder is named.
-
-    Args:
-        mounts: of the base, see :func:`stack_of`.
-        before: the first chain.
-        after: the second chain.
-        first_user: number outside of user 0 inside; None where everything belongs to one user.
-    """
-    common = 0
-    for mine, theirs in zip(before.layers, after.layers, strict=False):
-        if mine is not theirs:
-            break
-        common += 1
-    changed = (*before.layers[common:], *after.layers[common:])
-    found: list[FileChange] = []
-    ones, twos = stack_of(mounts, before), stack_of(mounts, after)
-    skip = {mount.inside for mount in ones} - {"/"}
-    for index, (one, two) in enumerate(zip(ones, twos, strict=True)):
-        touched = [str(layer.path / str(index)) for layer in changed]
-        walk = _Walk(first_user, skip if one.inside == "/" else set(), found)
-        walk.tree("" if one.inside == "/" else one.inside, one.folders, two.folders, touched)
-    return sorted(found, key=lambda change: change.path)
-
-
-_Folders = tuple[str, ...]
-
-
-@dataclass
-class _Walk:
-    first_user: int | None
-    skip: set[str]
-    found: list[FileChange]
-
-    def tree(self, path: str, one: _Folders, two: _Folders, touched: Sequence[str] | None) -> None:
-        """Compares all below a folder; ``touched``: the changed layers' folders here, None to compare everything."""
-        # No recursion: an agent may nest folders deeper than Python's stack.
-        waiting = [(path, one, two, touched)]
-        while waiting:
-            waiting += self._folder(*waiting.pop())
-
-    def _folder(
-        self, path: str, one: _Folders, two: _Folders, touched: Sequence[str] | None
-    ) -> Iterator[tuple[str, _Folders, _Folders, Sequence[str] | None]]:
-        """Compares a folder's entries and gives the folders in it that are to be compared."""
-        names: set[str] = set()
-        for folder in touched if touched is not None else (*one, *two):
-            names |= _names(folder)
-            if touched is not None and is_opaque(folder):
-                names |= {name for other in (*one, *two) for name in _names(other)}
-        for name in sorted(names):
-            inside = f"{path}/{name}"
-            if inside in self.skip:
-                continue
-            left, right = _look(one, name), _look(two, name)
-            before, after = self._entry(inside, left), self._entry(inside, right)
-            # Two names of one frozen file need no reading.
-            same_file = bool(left and right and left[0] == right[0])
-            if not same_file and not self._equal(before, after, left, right):
-                change = self._digested(after, right)
-                self.found.append(_replace(change, before.kind))
-            if after.kind == "directory":
-                deeper = None if before.kind != "directory" else self._deeper(touched, name)
-                was = left[1] if left and before.kind == "directory" else ()
-                yield inside, was, right[1] if right else (), deeper
-
-    def _deeper(self, touched: Sequence[str] | None, name: str) -> list[str] | None:
-        if touched is None:
-            return None
-        below: list[str] = []
-        for folder in touched:
-            status = _lstat(f"{folder}/{name}")
-            if status is None:
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                return None  # a whiteout or file in between: what is below may have changed in any way
-            below.append(f"{folder}/{name}")
-        return below
-
-    def _entry(self, path: str, seen: tuple[str, tuple[str, ...]] | None) -> FileChange:
-        if seen is None:
-            return FileChange(path, "absent")
-        status = os.lstat(seen[0])
-        owner = f"{self._inside(status.st_uid)}:{self._inside(status.st_gid)}"
-        mode, kind = f"{stat.S_IMODE(status.st_mode):04o}", _kind(status.st_mode)
-        if kind == "link":
-            return FileChange(path, kind, owner=owner, target=os.readlink(seen[0]))  # noqa: PTH115
-        size = status.st_size if kind == "file" else None
-        return FileChange(path, kind, mode=mode, owner=owner, size=size)
-
-    def _inside(self, number: int) -> int:
-        if self.first_user is None:
-            return 0 if number == os.geteuid() else 65534
-        return number - self.first_user if 0 <= number - self.first_user < 65536 else 65534
-
-    def _equal(
-        self,
-        before: FileChange,
-        after: FileChange,
-        left: tuple[str, tuple[str, ...]] | None,
-        right: tuple[str, tuple[str, ...]] | None,
-    ) -> bool:
-        if before != after:
-            return False
-        return before.kind != "file" or self._digested(before, left) == self._digested(after, right)
-
-    def _digested(self, entry: FileChange, seen: tuple[str, tuple[str, ...]] | None) -> FileChange:
-        if entry.kind != "file" or seen is None:
-            return entry
-        return FileChange(**{**vars(entry), "digest": file_digest(seen[0])})
-
-
-def _replace(change: FileChange, before: str) -> FileChange:
-    return FileChange(**{**vars(change), "before": before})
-
-
-def _names(folder: str) -> set[str]:
-    try:
-        return set(os.listdir(folder))  # noqa: PTH208
-    except OSError:
-        return set()
-
-
-def _look(folders: Sequence[str], name: str) -> tuple[str, tuple[str, ...]] | None:
+def look(folders: Sequence[str], name: str) -> tuple[str, tuple[str, ...]] | None:
     """What a name is in a stack of folders: its real path and, for a folder, those it is made of."""
     stack: list[str] = []
     for folder in folders:
         path = f"{folder}/{name}"
-        status = _lstat(path)
+        status = lstat(path)
         if status is None:
             continue
         if is_whiteout(status):
@@ -462,31 +323,3 @@ def _look(folders: Sequence[str], name: str) -> tuple[str, tuple[str, ...]] | No
         if is_opaque(path):
             break
     return (stack[0], tuple(stack)) if stack else None
-
-
-def _kind(mode: int) -> str:
-    for name, test in (
-        ("file", stat.S_ISREG),
-        ("directory", stat.S_ISDIR),
-        ("link", stat.S_ISLNK),
-        ("fifo", stat.S_ISFIFO),
-        ("socket", stat.S_ISSOCK),
-    ):
-        if test(mode):
-            return name
-    return "device"
-
-
-def file_digest(path: str) -> str:
-    """SHA-256 of a frozen file's content. A file its user may not read is made readable for the moment."""
-    try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115
-    except PermissionError:
-        mode = stat.S_IMODE(os.lstat(path).st_mode)
-        os.chmod(path, mode | 0o400)  # noqa: PTH101
-        try:
-            file = open(path, "rb")  # noqa: PTH123, SIM115
-        finally:
-            os.chmod(path, mode)  # noqa: PTH101
-    with file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

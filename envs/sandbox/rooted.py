@@ -22,6 +22,7 @@ _OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 16
+READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def open_inside(root: int, path: str, flags: int, mode: int = 0, *, links: bool = True) -> int:
@@ -130,3 +131,58 @@ def acting_as(user: int | None) -> Iterator[None]:
     finally:
         _LIBC.setfsuid(user_before)
         _LIBC.setfsgid(group_before)
+
+
+class Unlocked:
+    """Folders that their owner, who is not root here, locked against itself: opened for the time of a look."""
+
+    def __init__(self) -> None:
+        self._modes: list[tuple[int | None, str, int]] = []
+
+    def __enter__(self) -> Unlocked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock()
+
+    def open(self, root: int, path: str) -> int:
+        """A folder's descriptor, for reading. Raises OSError."""
+        try:
+            folder = open_inside(root, path, READ_FOLDER, links=False)
+            # Root inside may write where reading is all that is allowed here.
+            if os.geteuid() == 0 or os.access(".", os.R_OK | os.X_OK, dir_fd=folder):
+                return folder
+            os.close(folder)
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+        handle = open_inside(root, path, os.O_PATH | os.O_DIRECTORY, links=False)
+        try:
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            os.chmod(f"/proc/self/fd/{handle}", mode | 0o700)  # noqa: PTH101
+        finally:
+            os.close(handle)
+        self._modes.append((root, path, mode))
+        return open_inside(root, path, READ_FOLDER, links=False)
+
+    def unlock(self, path: str) -> None:
+        """The same for a folder that nobody exchanges, by its path."""
+        if os.geteuid() != 0 and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            with contextlib.suppress(OSError):
+                mode = stat.S_IMODE(os.lstat(path).st_mode)
+                os.chmod(path, mode | 0o700)  # noqa: PTH101
+                self._modes.append((None, path, mode))
+
+    def lock(self) -> None:
+        """Gives all of them their modes again."""
+        for root, path, mode in reversed(self._modes):
+            with contextlib.suppress(OSError):
+                if root is None:
+                    os.chmod(path, mode)  # noqa: PTH101
+                    continue
+                handle = open_inside(root, path, os.O_PATH | os.O_DIRECTORY, links=False)
+                try:
+                    os.chmod(f"/proc/self/fd/{handle}", mode)  # noqa: PTH101
+                finally:
+                    os.close(handle)
+        self._modes.clear()
