@@ -65,6 +65,7 @@ class TerminalEnv(AgentEnv):
 
     Config: ClassVar[type[EnvConfig]] = TerminalConfig
     config: TerminalConfig
+    default_verifier: ClassVar[str] = "terminal_effects"
 
     def __init__(self, config: EnvConfig | None = None, *, render_mode: str | None = None, **options: Any) -> None:
         super().__init__(config, render_mode=render_mode, **options)
@@ -257,7 +258,8 @@ class TerminalEnv(AgentEnv):
         result = self.sandbox.run(
             command, timeout=spec.timeout, idle_timeout=self.config.idle_timeout, shell=spec.shell
         )
-        text, handed_in = render(result, spec, self.config.idle_timeout), submission(result, spec.finish_marker)
+        text = render(result, spec, self.config.idle_timeout, command=command)
+        handed_in = submission(result, spec.finish_marker)
         return self._answer(call, text, **({} if handed_in is None else {SUBMITTED: handed_in}))
 
     def _press(self, keys: str | Sequence[str], wait: float, recorded: Message | None) -> str:

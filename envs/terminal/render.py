@@ -14,13 +14,14 @@ from pivotgym.envs.terminal.tasks import TerminalTask
 NO_OUTPUT = "(no output)"
 
 
-def render(result: CommandResult, task: TerminalTask, idle_timeout: float | None = None) -> str:
+def render(result: CommandResult, task: TerminalTask, idle_timeout: float | None = None, *, command: str = "") -> str:
     """What the agent reads of ``result``, in the form its task names.
 
     Args:
         result: of one command.
         task: its ``observation`` chooses the form, its ``timeout`` (seconds) is named where it was reached.
         idle_timeout: seconds without output after which a command is killed.
+        command: for templates that repeat it.
 
     Raises:
         NotRestorable: the task's template is unusable.
@@ -28,7 +29,7 @@ def render(result: CommandResult, task: TerminalTask, idle_timeout: float | None
     if task.observation == "raw":
         return result.output
     if task.observation == "template":
-        return _render_template(result, task, idle_timeout)
+        return _render_template(result, task, idle_timeout, command)
     lines = [note for note in (ending_note(result, task.timeout, idle_timeout),) if note]
     if not lines:
         return result.output or NO_OUTPUT
@@ -54,8 +55,8 @@ def ending_note(result: CommandResult, timeout: float, idle_timeout: float | Non
 
 
 def submission(result: CommandResult, marker: str | None) -> str | None:
-    """What was handed in by a command whose output begins with a line that is ``marker``; None for any other."""
-    if marker is None:
+    """What was handed in by a command that succeeds and whose output begins with a line that is ``marker``, or None."""
+    if marker is None or result.status != 0:
         return None
     first, _, rest = result.output.lstrip().partition("\n")
     return rest if first.strip() == marker else None
@@ -72,7 +73,7 @@ class _Output(str):
         return str(self)
 
 
-def _render_template(result: CommandResult, task: TerminalTask, idle_timeout: float | None) -> str:
+def _render_template(result: CommandResult, task: TerminalTask, idle_timeout: float | None, command: str) -> str:
     # Agents with such templates read their commands' output in text mode, which has one line ending only.
     output = _Output(result.output.replace("\r\n", "\n").replace("\r", "\n"))
     output.returncode = -1 if result.status is None else result.status
@@ -80,7 +81,11 @@ def _render_template(result: CommandResult, task: TerminalTask, idle_timeout: fl
     output.exception_info = ending_note(result, task.timeout, idle_timeout) if killed else ""
     try:
         return _template(task.observation_template or "").render(
-            output=output, returncode=output.returncode, exception_info=output.exception_info
+            output=output,
+            returncode=output.returncode,
+            exception_info=output.exception_info,
+            command=command,
+            cwd=result.cwd,
         )
     except TemplateError as error:
         raise NotRestorable("bad_template", f"observation_template: {error}") from error

@@ -66,7 +66,7 @@ class TerminalTask(BaseModel):
         timeout: seconds a command may take.
         observation: how a result is shown: ``plain`` (output, a last line for a status other than 0), ``raw`` (output
             only), ``template`` (``observation_template``).
-        observation_template: a Jinja template over ``output``, ``returncode``, ``exception_info``.
+        observation_template: Jinja, over ``output``, ``returncode``, ``exception_info``, ``command``, ``cwd``.
         finish_marker: an output whose first line is this ends the episode; the rest of it is the answer.
         definition: whatever the task set needs to judge it; never shown.
     """

@@ -96,7 +96,10 @@ def test_the_template_gives_the_text_of_a_bash_turn_with_no_file_open(
             if trajectory.action(turn).tool_calls[0].name != "bash" or not answer:
                 continue
             shown = answer[0].text.replace(f"(Open file: {state['open_file']})", "(Open file: n/a)")
-            assert render(CommandResult(step["observation"], 0), terminal(trajectory)) == shown
+            assert (
+                render(CommandResult(step["observation"], 0, cwd=terminal(trajectory).workdir), terminal(trajectory))
+                == shown
+            )
             checked += 1
     assert checked >= 20
 
