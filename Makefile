@@ -53,7 +53,7 @@ lint: sync
 	$(VENV)/bin/ruff format --check .
 
 typecheck: sync
-	$(VENV)/bin/mypy -p pivotgym.envs -p pivotgym.harness -p pivotgym.verifiers
+	$(VENV)/bin/mypy -p pivotgym.containers -p pivotgym.envs -p pivotgym.harness -p pivotgym.verifiers
 
 unit: sync
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
