@@ -28,10 +28,11 @@ from pivotgym.verifiers.terminal_commands import (
     only_speaks,
     runs_files,
     same_question,
+    shows_whole,
     spelling,
 )
 from pivotgym.verifiers.terminal_text import Asked, Shown, excess, facts, is_hash, is_numeric, made_up, read, untold
-from pivotgym.verifiers.terminal_worlds import MIXED, WORLDS, vary
+from pivotgym.verifiers.terminal_worlds import LESS, MIXED, WORLDS, vary
 from pivotgym.verifiers.tool_call import NO_CALL
 
 _COMMAND_ARGUMENTS = ("command", "cmd", "keystrokes", "keys")
@@ -200,13 +201,16 @@ class TerminalEffects(Verifier):
             sampled = self._shown_in(env, world, action)
             if sampled is None:
                 continue
-            if _told_alike(sampled, given.shown, in_order=chooses_by_place(asked.demonstrated)):
+            # Whoever sees a file as it is sees what stands where in it.
+            in_order = chooses_by_place(asked.demonstrated) and shows_whole(asked.sampled)
+            if _told_alike(sampled, given.shown, in_order=in_order):
                 return "shows the same where the demonstration would show something else"
-            # Where lines changed places, a command that names the right place is no accident; the first or last is.
-            numbered = chooses_by_place(asked.sampled) and not re.search(r"\b(?:sed|awk)\b", asked.sampled)
-            doubtful = numbered and not chooses_by_place(asked.demonstrated)
-            if world != MIXED:
-                doubtful = is_numeric(wanted.shown, asked)
+            # Hard-wired names and line numbers may be known from before; so only what can be an accident is asked
+            # for again: lone numbers where there is less, the first or last line where lines changed places.
+            placed = chooses_by_place(asked.sampled) and not re.search(r"\b(?:sed|awk)\b", asked.sampled)
+            doubtful = (world == LESS and is_numeric(wanted.shown, asked)) or (
+                world == MIXED and placed and not chooses_by_place(asked.demonstrated)
+            )
             if doubtful and untold(there, sampled, asked, once=True):
                 return "shows what the demonstration shows by accident"
         return None

@@ -6,9 +6,11 @@ import re
 import shlex
 from functools import lru_cache
 
-_OPERATORS = frozenset({";", "|", "||", "&", "&&", "|&", "(", ")", "\n", ";;", "{", "}", "!"})
 _KEYWORDS = frozenset({"do", "done", "then", "else", "elif", "if", "fi", "while", "until", "time", "esac"})
 _WRAPPERS = frozenset({"sudo", "env", "command", "builtin", "exec", "nice", "nohup", "timeout", "xargs", "stdbuf"})
+
+_WITH_VALUE = frozenset({"-u", "-n", "-I", "-L", "-P", "-k", "-s", "-d"})
+"""Options of wrappers whose value follows as a word of its own."""
 
 ANSWERING = frozenset(
     {"grep", "egrep", "fgrep", "zgrep", "rg", "diff", "cmp", "test", "[", "[[", "pgrep", "which", "command", "expr"}
@@ -78,7 +80,8 @@ def _calls(source: str) -> list[tuple[str, tuple[str, ...]]]:
         while rest and (re.fullmatch(r"\w+=.*", rest[0], re.DOTALL) or _is_wrapper(rest)):
             wrapped = rest.pop(0) in _WRAPPERS
             while wrapped and rest and (rest[0].startswith("-") or re.fullmatch(r"[\d.]+[smh]?", rest[0])):
-                rest.pop(0)
+                if rest.pop(0) in _WITH_VALUE and len(rest) > 1:
+                    rest.pop(0)
         if rest:
             found.append((rest[0].rsplit("/", 1)[-1], tuple(rest[1:])))
     return found
@@ -174,9 +177,16 @@ def chooses_by_place(source: str) -> bool:
     calls = _calls(source)
     if not calls or selects_by_rank(source) is not None:
         return False
+    if calls[-1][0] == "git" and any(re.fullmatch(r"-\d+|-n\d*|--max-count.*", word) for word in calls[-1][1]):
+        return True
     script = " ".join(calls[-1][1])
-    numbered = re.search(r"-n\S*\s+[\"']?\d|\bNR\s*[<=>]", script) if calls[-1][0] in ("sed", "awk") else None
+    numbered = re.search(r"-n\S*\s+[\"']?\d|\bNR\s*(?:==|<)", script) if calls[-1][0] in ("sed", "awk") else None
     return calls[-1][0] in ("head", "tail") or numbered is not None
+
+
+def shows_whole(source: str) -> bool:
+    """Whether a command shows files as they are, from their beginning or to their end."""
+    return set(programs(source)) <= {"cat", "nl", "head", "tail", "less", "more"}
 
 
 def joins(source: str) -> bool:
