@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox.base import Limits, SandboxError
 from pivotgym.envs.sandbox.docker_api import as_sandbox_error, labels, retried
 from pivotgym.envs.sandbox.docker_host_view import HostView, is_alive, number_inside, parent_of
+from pivotgym.envs.sandbox.layers import measure
 from pivotgym.envs.sandbox.session import supervisor_arguments
+from pivotgym.envs.sandbox.watch import removed_bytes
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -37,6 +41,8 @@ _OWN_PROCESSES = 4
 """Beside what the limit is for: the first process, the supervisor, the session, one to kill others with."""
 _ROUNDS, _FROZEN_FROM = 12, 3
 _PATIENCE = 10.0
+_UNCOUNTABLE = 1 << 60
+"""Where the daemon cannot count (paths too long for the kernel): more than any limit."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,13 @@ class Container:
                 if "executable file not found" in str(error.explanation):
                     raise BadInput("the image has no bash", field="image") from None
                 raise
-            state = self.inspect()["State"]
-        self.pid = int(state["Pid"])
+            found = self.inspect()
+        self.pid = int(found["State"]["Pid"])
         self.view = HostView.of(self.id, self.pid)
+        driver = found.get("GraphDriver") or {}
+        upper = (driver.get("Data") or {}).get("UpperDir")
+        visible = self.view is not None and os.geteuid() == 0 and driver.get("Name") == "overlay2"
+        self._upper = Path(upper) if upper and visible and Path(upper).is_dir() else None
 
     def inspect(self) -> dict[str, Any]:
         """What the daemon knows of it."""
@@ -140,12 +150,19 @@ class Container:
             return found
 
     def written_bytes(self) -> int:
-        """Size of what was written since it was made."""
+        """What was written since it was made.
+
+        Beside the daemon, root counts what the disk holds, with files that have lost their name but are open. From
+        elsewhere it is the daemon's number: the sizes of files that have a name.
+        """
+        if self._upper is not None:
+            return measure(self._upper)[1] + removed_bytes(self.view.pids() if self.view is not None else [])
         with as_sandbox_error("measuring a container"):
             url = f"{self.client.base_url}/v{self.client.api_version}/containers/{self.id}/json"
             response = self.client.get(url, params={"size": "1"})
             response.raise_for_status()
-            return int(response.json().get("SizeRw") or 0)
+            size = int(response.json().get("SizeRw") or 0)
+        return size if size >= 0 else _UNCOUNTABLE
 
     def memory_bytes(self) -> int:
         """What its processes hold, without cached files."""

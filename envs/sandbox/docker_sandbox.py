@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from pivotgym.envs.sandbox.docker_host_view import beyond_files, command_of
 from pivotgym.envs.sandbox.docker_identity import Identity
 from pivotgym.envs.sandbox.docker_images import Image
 from pivotgym.envs.sandbox.session import ShellSession
+from pivotgym.envs.sandbox.watch import Guard
 
 if TYPE_CHECKING:
     from pivotgym.envs.sandbox.docker import DockerBackend
@@ -38,6 +40,8 @@ write the same bytes again."""
 SPECIAL = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Files the daemon gives each container anew, so no commit holds them."""
 _SPECIAL_BYTES = 64 << 10
+_SMALL = 1 << 20
+_guard = Guard()
 
 
 @dataclass
@@ -91,7 +95,9 @@ class DockerSandbox(Sandbox):
         self._latest: DockerState | None = None  # of the last snapshot, while nothing ran since
         self._special: dict[str, tuple[int, str]] = {}
         self._put: dict[str, bytes] = {}  # contents of special files that were put back
-        self._disk_before = 0
+        self._disk = 0  # bytes written when they were last counted
+        self._busy = threading.RLock()
+        _guard.add(self._between)
 
     @property
     def shell(self) -> ShellState:
@@ -107,6 +113,12 @@ class DockerSandbox(Sandbox):
         shell: Sequence[str] | None = None,
     ) -> CommandResult:
         """Runs a command in the session's shell."""
+        with self._busy:
+            return self._run(command, timeout, idle_timeout, shell)
+
+    def _run(
+        self, command: str, timeout: float, idle_timeout: float | None, shell: Sequence[str] | None
+    ) -> CommandResult:
         session = self._ensure()
         stream = self._stream
         assert stream is not None
@@ -129,6 +141,8 @@ class DockerSandbox(Sandbox):
             stream.kill(present, shell=True)
             self._drop_session(before)
             result = dataclasses.replace(result, ending="memory", status=None, cwd=before.cwd)
+        if result.ending == "disk":
+            self._disk = self._container.written_bytes()
         return result
 
     def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
@@ -146,6 +160,10 @@ class DockerSandbox(Sandbox):
 
     def snapshot(self, *, live: bool = False) -> Snapshot | None:
         """Commits what was written. With ``live`` background processes do not hinder it: they are killed."""
+        with self._busy:
+            return self._snapshot(live)
+
+    def _snapshot(self, live: bool) -> Snapshot | None:
         self._check()
         self.incomplete = ""
         if self._stream is not None and (lost := self._beyond_files(wait=not live)):
@@ -181,10 +199,11 @@ class DockerSandbox(Sandbox):
 
     def stop(self) -> None:
         """Kills what runs and removes the container."""
-        if self._stopped:
-            return
-        self._stopped = True
-        self._drop_session(self.shell, kill=False)
+        with self._busy:
+            if self._stopped:
+                return
+            self._stopped = True
+            self._drop_session(self.shell, kill=False)
         try:
             self._backend.retire(self, self._container, self._image)
         finally:
@@ -259,7 +278,7 @@ class DockerSandbox(Sandbox):
         old, previous = self._container, self._image
         self._latest = None
         self._container, self._image, self._rebase = container, image, False
-        self._disk_before = 0
+        self._disk = 0
         self.settle(special)
         self._backend.retire(None, old, previous)
 
@@ -304,9 +323,13 @@ class DockerSandbox(Sandbox):
                 )
         return changed
 
+    def _over_disk(self, before: int) -> bool:
+        """Whether too much was written. What was too much ``before`` may be tidied up: only growth counts."""
+        self._disk = self._container.written_bytes()
+        return self._image.added + self._disk > self.config.limits.disk_bytes and self._disk > before + _SMALL
+
     def _watch(self, kills: int) -> Callable[[], Ending | None]:
-        limits, container = self.config.limits, self._container
-        before, due = self._disk_before, 0.0
+        before, due = self._disk, 0.0
 
         def look() -> Ending | None:
             nonlocal due
@@ -315,12 +338,23 @@ class DockerSandbox(Sandbox):
             began = time.monotonic()
             if began < due:
                 return None
-            used = container.written_bytes()
-            self._disk_before = used
+            over = self._over_disk(before)
             due = time.monotonic() + 10 * (time.monotonic() - began)  # many files take long to count
-            # What was too much before may be tidied up: only growth ends a command.
-            if self._image.added + used > limits.disk_bytes and used > before + (1 << 20):
-                return "disk"
-            return None
+            return "disk" if over else None
 
         return look
+
+    def _between(self) -> None:
+        """Ends background processes that fill the disk while no command runs."""
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            stream = self._stream
+            if self._stopped or stream is None or self._container.view is None or not stream.strangers():
+                return
+            if self._over_disk(self._disk):
+                stream.kill(set(), shell=False)
+        except SandboxError:
+            pass  # whoever uses the sandbox next gets the same error
+        finally:
+            self._busy.release()

@@ -134,6 +134,44 @@ def test_limits(start: Start) -> None:
     assert said(box, "echo fine") == "fine\n"
 
 
+FILLERS = {
+    "nameless": """python3 -c '
+import os, signal
+for i in range(1000):
+    file = os.open("/tmp/x", os.O_CREAT | os.O_WRONLY)
+    os.unlink("/tmp/x")
+    os.write(file, b"x" * (1 << 20))
+signal.pause()'""",
+    "empty": """python3 -c '
+import itertools, os
+os.mkdir("/tmp/d")
+for i in itertools.count():
+    os.close(os.open(f"/tmp/d/{i}", os.O_CREAT | os.O_WRONLY))'""",
+    "deep": """python3 -c '
+import os
+for i in range(300):
+    os.mkdir("d" * 200); os.chdir("d" * 200)
+for i in range(1000):
+    open(f"x{i}", "wb").write(b"x" * (1 << 20))
+import signal; signal.pause()'""",
+}
+
+
+@pytest.mark.parametrize("filler", FILLERS)
+def test_filling_the_disk_in_odd_ways(start: Start, filler: str) -> None:
+    box = start(limits=Limits(disk_bytes=16 << 20))
+    assert box.run(FILLERS[filler], timeout=30).ending == "disk"
+    assert said(box, "rm -rf /tmp/* && echo fine") == "fine\n"
+
+
+def test_filling_the_disk_between_commands(start: Start) -> None:
+    box = start(limits=Limits(disk_bytes=16 << 20))
+    said(box, "(for i in {1..1000}; do head -c 1M /dev/zero > /tmp/x$i; sleep 0.05; done) 2> /dev/null & disown")
+    time.sleep(5)
+    assert 16 <= int(said(box, "du -sm /tmp | cut -f1")) < 64
+    assert "head" not in said(box, "sleep 0.2; cat /proc/[0-9]*/comm")
+
+
 def test_a_sandbox_survives_the_death_of_all_its_processes(start: Start, docker: DockerBackend) -> None:
     box = start()
     box.run("x=1; cd /tmp; echo kept > file")
