@@ -25,6 +25,12 @@ def test_twenty_lines(shared_data: Path) -> None:
     assert lines[2].startswith("0.0 ")
 
 
+def test_a_terminal() -> None:
+    fidelity, changes, reward = run(BLOCKS[1]).splitlines()
+    assert (fidelity, reward) == ("1.0", "1.0")
+    assert "'path': '" in changes and "note'" in changes and "{'shell': 'cwd', 'value': '/tmp'}" in changes
+
+
 def test_adding_a_domain() -> None:
     check = """
 from pivotgym.envs.check import check_env_laws
@@ -35,7 +41,7 @@ env.reset(options={"task": "Dune"})
 env.step('<tool_call>{"name": "lend_book", "arguments": {"title": "Dune", "reader": "Ada"}}</tool_call>')
 print(env.score().reward)
 """
-    broken, reward = run(BLOCKS[1] + check).splitlines()
+    broken, reward = run(BLOCKS[2] + check).splitlines()
     assert broken == "[] 9"
     assert reward == "1.0"
 
