@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pivotgym.envs.terminal.bundled.draw import PEOPLE, PRODUCTS, WORDS, ask, prose
 from pivotgym.envs.terminal.bundled.look import Look, Wrong, same, table
-from pivotgym.envs.terminal.bundled.repository import ENV, Change, Commit, Repository, create
+from pivotgym.envs.terminal.bundled.repository import ENV, Change, Commit, Repository, commit_ids, create
 from pivotgym.envs.terminal.bundled.spec import Builder, Built
 
 
@@ -20,12 +20,9 @@ def _texts(repository: Repository, commit: Commit) -> dict[str, str]:
     return {path: data.decode(errors="replace") for path, data in repository.files(commit).items()}
 
 
-def _built_on(repository: Repository, tip: Commit, message: str) -> int:
-    """How many first-parent commits ``tip`` is after the one with that message. Raises Wrong."""
-    messages = [commit.message for commit in repository.history(tip)]
-    if message not in messages:
-        raise Wrong(f"the history does not contain {message!r} any more")
-    return messages.index(message)
+def _on_top(tip: Commit, changes: Sequence[Change]) -> None:
+    """Raises Wrong unless ``tip`` is one new commit after exactly this history."""
+    same(tip.parents, (commit_ids(changes)[-1],), "what the last commit of main is based on")
 
 
 def blame_regression(rng: random.Random) -> Built:
@@ -58,9 +55,8 @@ def blame_regression(rng: random.Random) -> Built:
     def check(look: Look) -> None:
         repository = Repository(look, "shop")
         tip = repository.clean("main")
-        same(tip.message, changes[-1].message, "the last commit of main")
-        ids = [commit.id for commit in repository.history(tip) if commit.message == guilty]
-        same(look.text("culprit.txt").strip(), ids[0], "culprit.txt")
+        same(tip.id, commit_ids(changes)[-1], "the last commit of main")
+        same(look.text("culprit.txt").strip(), commit_ids(changes)[bad], "culprit.txt")
         if not look.absent("shop/.git/BISECT_LOG"):
             raise Wrong("a bisection is still under way")
 
@@ -122,7 +118,7 @@ def revert_one(rng: random.Random) -> Built:
         repository = Repository(look, "tool")
         tip = repository.clean("main")
         same(_texts(repository, tip), wanted, "the files of main")
-        same(_built_on(repository, tip, changes[-1].message), 1, "the number of new commits")
+        _on_top(tip, changes)
         if "revert" not in tip.message.lower():
             raise Wrong("the message does not say that something is reverted")
         same(look.absent(f"tool/src/{topic}.txt"), True, "the work tree")
@@ -187,9 +183,9 @@ def merge_conflict(rng: random.Random) -> Built:
         same(_texts(repository, tip), wanted, "the files of main")
         if len(tip.parents) != 2:
             raise Wrong("the last commit of main is no merge")
-        found = [repository.commit(parent).message for parent in tip.parents]
-        same(found, [changes[-1].message, branch[-1].message], "what was merged")
-        same(repository.branch("feature").message, branch[-1].message, "the branch feature")
+        side = commit_ids([changes[0], *branch])[-1]
+        same(tip.parents, (commit_ids(changes)[-1], side), "what was merged")
+        same(repository.branch("feature").id, side, "the branch feature")
 
     return Built(
         ask(
@@ -242,7 +238,7 @@ def restore_deleted(rng: random.Random) -> Built:
         repository = Repository(look, "ops")
         tip = repository.clean("main")
         same(_texts(repository, tip), wanted, "the files of main")
-        same(_built_on(repository, tip, changes[-1].message), 1, "the number of new commits")
+        _on_top(tip, changes)
         same(tip.message.splitlines()[0], f"Restore {name}", "the message")
 
     return Built(
@@ -297,7 +293,7 @@ def pick_fixes(rng: random.Random) -> Built:
         order = [change.message for change in changes if change.message.startswith("fix")]
         found = [commit.message.splitlines()[0] for commit in repository.history(tip)]
         same(found, [*reversed(order), "Release notes", "Version 1"], "the history of release")
-        same(repository.branch("main").message, changes[-1].message, "main")
+        same(repository.branch("main").id, commit_ids(changes)[-1], "main")
         authors = {change.message: f"{change.who.capitalize()} <{change.who}@example.org>" for change in changes}
         for commit in repository.history(tip)[: len(order)]:
             same(commit.author, authors[commit.message.splitlines()[0]], "the author of a fix")
@@ -349,7 +345,7 @@ def count_authors(rng: random.Random) -> Built:
     def check(look: Look) -> None:
         repository = Repository(look, "code")
         same(sorted(repository.refs()), ["refs/heads/main", "refs/tags/v1.0"], "the branches and tags")
-        same(repository.clean("main").message, changes[-1].message, "the last commit of main")
+        same(repository.clean("main").id, commit_ids(changes)[-1], "the last commit of main")
 
     return Built(
         ask(
@@ -408,7 +404,7 @@ def stop_tracking(rng: random.Random) -> Built:
             or not {"build/", "/build/", "build", "/build", "build/*"} & ignored
         ):
             raise Wrong(".gitignore does not name everything")
-        same(_built_on(repository, tip, "Readme"), 1, "the number of new commits")
+        _on_top(tip, changes)
         for path, text in private.items():
             same(look.text(f"firmware/{path}"), text, path)
 

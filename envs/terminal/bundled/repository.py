@@ -187,11 +187,42 @@ ENV = {
 """Of the agent's shell: commits made there have ids that do not depend on the day."""
 
 
+def commit_ids(changes: Sequence[Change]) -> list[str]:
+    """The ids of the commits that :func:`create` makes of ``changes``."""
+    files: dict[str, str] = {}
+    found: list[str] = []
+    for change in changes:
+        for path, content in change.files.items():
+            if content is None:
+                files.pop(path)
+            else:
+                files[path] = _hash("blob", content.encode())
+        parent = f"parent {found[-1]}\n" if found else ""
+        person = _person(change)
+        text = f"tree {_tree_id(files)}\n{parent}author {person}\ncommitter {person}\n\n{change.message}"
+        found.append(_hash("commit", text.encode()))
+    return found
+
+
+def _tree_id(files: Mapping[str, str]) -> str:
+    rows = {name: ("100644", id) for name, id in files.items() if "/" not in name}
+    for folder in {name.split("/", 1)[0] for name in files if "/" in name}:
+        below = {name.split("/", 1)[1]: id for name, id in files.items() if name.startswith(f"{folder}/")}
+        rows[folder] = ("40000", _tree_id(below))
+    # Git sorts a folder as if its name ended in a slash.
+    ordered = sorted(rows.items(), key=lambda row: row[0] + "/" * (row[1][0] == "40000"))
+    return _hash("tree", b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(id) for name, (mode, id) in ordered))
+
+
+def _person(change: Change) -> str:
+    seconds = int(datetime.fromisoformat(change.when).replace(tzinfo=UTC).timestamp())
+    return f"{change.who.capitalize()} <{change.who}@example.org> {seconds} +0000"
+
+
 def _stream(branch: str, start: str, changes: Sequence[Change]) -> str:
     parts = []
     for change in changes:
-        seconds = int(datetime.fromisoformat(change.when).replace(tzinfo=UTC).timestamp())
-        person = f"{change.who.capitalize()} <{change.who}@example.org> {seconds} +0000"
+        person = _person(change)
         parts.append(f"commit refs/heads/{branch}\nauthor {person}\ncommitter {person}\n{_data(change.message)}")
         if start and change is changes[0]:
             parts.append(f"from {start}\n")

@@ -67,10 +67,10 @@ def fix_functions(rng: random.Random) -> Built:
     hidden = (
         "import json, stats; print(json.dumps([stats.median([9, 2, 4, 7]), stats.median([5]), stats.median([3, 8, 1]), "
         f"stats.moving([1, 2, 3, 4, 8], {window}), stats.moving([1, 2], 2), stats.mode([3, 9, 9, 3, 1]), "
-        f"stats.mode([7, 7, 2])]))"
+        f"stats.mode([7, 7, 2]), stats.mode([4, 1, 4, 1]), stats.mode([9, 8, 8, 9])]))"
     )
     values = [1, 2, 3, 4, 8]
-    wanted = [5.5, 5, 3, [sum(values[i : i + window]) / window for i in range(6 - window)], [1.5], 3, 7]
+    wanted = [5.5, 5, 3, [sum(values[i : i + window]) / window for i in range(6 - window)], [1.5], 3, 7, 1, 8]
 
     def check(look: Look) -> None:
         result = look.run(f"python3 -c {shlex.quote(hidden)}")
