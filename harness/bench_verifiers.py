@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from pivotgym.envs.errors import BadInput
 from pivotgym.verifiers import make
 from pivotgym.verifiers.measure import Interval, Labelled, Measurement, measure
 from pivotgym.verifiers.terminal_pairs import PAIRS, SETS, labelled
@@ -75,8 +76,14 @@ def bench_verifiers(
         path: a file of states and pairs (see :mod:`pivotgym.verifiers.terminal_pairs`).
 
     Returns:
-        One row a set and verifier; with several sets also one for all of them together, which has the target.
+        One row a set and verifier, and one for all of them together, which has the target.
+
+    Raises:
+        BadInput: an unknown set, or a broken line in the file.
     """
+    for name in sets:
+        if name not in SETS:
+            raise BadInput(f"no pairs {name!r}; there are: {', '.join(SETS)}", field="sets")
     found = {name: labelled(name, path) for name in sets}
     rows: list[VerifierRow] = []
     pooled: dict[str, list[Measurement]] = {spec: [] for spec in verifiers}

@@ -49,7 +49,7 @@ class Bench:
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
-    """tools: only these domains; sandbox: only these backends"""
+    """tools: only these domains; sandbox: only these backends; verifiers: only these sets of pairs"""
     json: Path | None = None
     """also write the rows here"""
 
@@ -69,9 +69,9 @@ class Bench:
         return all(row.met is not False for row in rows)
 
     def _verifiers(self) -> bool:
-        from pivotgym.harness.bench_verifiers import bench_verifiers, print_verifier_rows
+        from pivotgym.harness.bench_verifiers import SETS, bench_verifiers, print_verifier_rows
 
-        rows = bench_verifiers()
+        rows = bench_verifiers(self.domains or SETS)
         print_verifier_rows(rows, OUT)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
         return all(row.met is not False for row in rows)
