@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.rows import Problems, expect, iter_rows, require
 from pivotgym.envs.sandbox import FileChange, Sandbox
 from pivotgym.envs.terminal.agentbench_scripts import Script, script_folders
@@ -69,7 +69,7 @@ class AgentBenchTasks(TaskSet):
         """Matches the answer, or runs the checks.
 
         Raises:
-            NotRestorable: a script the check needs is not there.
+            NoGoal: a script the check needs is not there.
         """
         spec = TerminalTask.of(task)
         answer = final.answer or ""
@@ -193,10 +193,12 @@ def _absent(script: Script) -> str:
 
 
 def _demand(task: Task, script: Script | None) -> None:
+    from pivotgym.envs.terminal.env import NoGoal
+
     if script is None:
-        raise NotRestorable("no_check", f"task {task.id} has no reference script")
+        raise NoGoal(f"task {task.id} has no reference script")
     if script.code is None and script.comparison is None:
-        raise NotRestorable("no_check", f"task {task.id}: {_absent(script)}")
+        raise NoGoal(f"task {task.id}: {_absent(script)}")
 
 
 def _matched(match: JsonObject, answer: str) -> Verdict:

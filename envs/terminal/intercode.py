@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.rows import expect, load_document, require
 from pivotgym.envs.sandbox import FileChange, Snapshot
 from pivotgym.envs.terminal.intercode_causes import cause_of_session
@@ -63,12 +63,14 @@ class InterCodeTasks(TaskSet):
         """Compares the end state and the last output with those of the reference command.
 
         Raises:
-            NotRestorable: the task has no reference command or no file system.
+            NoGoal: the task has no reference command.
         """
+        from pivotgym.envs.terminal.env import NoGoal
+
         spec = TerminalTask.of(task)
         gold = spec.definition.get("gold")
         if not isinstance(gold, str | list):
-            raise NotRestorable("no_reference", f"task {task.id} has no reference command to judge by")
+            raise NoGoal(f"task {task.id} has no reference command to judge by")
         command = gold if isinstance(gold, str) else ";".join(map(str, gold))
         tracked = {
             path: node

@@ -21,7 +21,7 @@ from pivotgym.envs.formats.intercode import read_intercode
 from pivotgym.envs.restore import ObservationCheck
 from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
-from pivotgym.envs.terminal.env import TerminalEnv
+from pivotgym.envs.terminal.env import NoGoal, TerminalEnv
 from pivotgym.envs.terminal.intercode import InterCodeTasks
 from pivotgym.envs.terminal.intercode_causes import cause_of_session
 from pivotgym.envs.terminal.intercode_reward import similarity
@@ -171,6 +171,15 @@ def test_a_missing_file_system_is_named_when_restored(env: TerminalEnv, shared_d
     trajectory = next(read_intercode(path))
     with pytest.raises(NotRestorable, match=r"fs_1\.tar\.gz"):
         env.reset(options={"trajectory": trajectory, "turn": 1})
+
+
+def test_an_episode_without_a_reference_is_not_judged(env: TerminalEnv, shared_data: Path, tmp_path: Path) -> None:
+    for name in ("gpt-4_fs_1.json", "fs_1.tar.gz"):
+        (tmp_path / name).write_bytes((shared_data / "intercode" / name).read_bytes())
+    trajectory = next(read_intercode(tmp_path / "gpt-4_fs_1.json"))
+    env.reset(options={"trajectory": trajectory, "turn": 2, "strict": True})
+    with pytest.raises(NoGoal, match="reference"):
+        env.step(Message(role="assistant", content="done"))
 
 
 NOBODY = "-c: line 1: unexpected EOF while looking for matching `''\n"
