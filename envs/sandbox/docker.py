@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import logging
 import os
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pivotgym.containers.build import IMAGE, build
@@ -41,7 +44,6 @@ DEFAULT_IMAGE = IMAGE
 """Built by :func:`ensure_image`."""
 
 log = logging.getLogger("pivotgym.sandbox")
-_building = threading.Lock()
 
 
 def ensure_image(client: APIClient | None = None) -> str:
@@ -51,18 +53,30 @@ def ensure_image(client: APIClient | None = None) -> str:
         SandboxUnavailable: no daemon.
         BuildError: it cannot be built.
     """
+    client = client or connect()
+    if _has_image(client):
+        return DEFAULT_IMAGE
+    # One at a time, of all processes of this user too.
+    with (Path(tempfile.gettempdir()) / f"pivotgym-image-{os.getuid()}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _has_image(client):
+            log.warning("Building the image %s, once: about a minute.", DEFAULT_IMAGE)
+            with as_sandbox_error(f"building the image {DEFAULT_IMAGE}"):
+                build(client)
+    return DEFAULT_IMAGE
+
+
+def _has_image(client: APIClient) -> bool:
     from docker.errors import APIError
 
-    client = client or connect()
-    with _building, as_sandbox_error(f"looking for the image {DEFAULT_IMAGE}"):
+    with as_sandbox_error(f"looking for the image {DEFAULT_IMAGE}"):
         try:
             retried(client.inspect_image, DEFAULT_IMAGE)
         except APIError as error:
             if not is_missing(error):
                 raise
-            log.warning("Building the image %s, once: about a minute.", DEFAULT_IMAGE)
-            build(client)
-    return DEFAULT_IMAGE
+            return False
+    return True
 
 
 class DockerBackend(Backend):
@@ -85,7 +99,10 @@ class DockerBackend(Backend):
         self._sandboxes: set[DockerSandbox] = set()
         self.client = connect()
         self.images = ImageStore(self.client)
-        self._differ = Differ(self.client)
+        with as_sandbox_error("asking for the daemon's options"):
+            options = " ".join(self.client.info().get("SecurityOptions") or ())
+        # With either, a file's owner on the disk is not the one inside.
+        self._differ = Differ(self.client, look_at_layers="userns" not in options and "rootless" not in options)
         self._quota = self._has_quota()
         self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
         self.clean()
