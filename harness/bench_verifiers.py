@@ -105,10 +105,12 @@ def print_verifier_rows(rows: Iterable[VerifierRow], console: Console, *, mistak
     """Prints precision and recall with their intervals, and what ``terminal_effects`` got wrong."""
     table = Table(
         title="bench verifiers: labelled terminal actions; 95 % Wilson intervals; the target is for all pairs",
+        caption="right actions are written otherwise than the demonstration does: that is what exact match cannot see",
         title_justify="left",
+        caption_justify="left",
     )
     for column in ("pairs", "right", "wrong", "verifier", "precision", "recall", "failed", "target", ""):
-        table.add_column(column, justify="left" if column in ("pairs", "verifier", "") else "right")
+        table.add_column(column, justify="left" if column in ("pairs", "verifier", "") else "right", no_wrap=True)
     listed: list[str] = []
     last = ""
     for row in rows:

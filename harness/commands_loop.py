@@ -44,8 +44,8 @@ class Bench:
     """
 
     what: Positional[str] = "tools"
-    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), verifiers (precision and
-    recall on labelled terminal actions)"""
+    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), verifiers (precision
+    and recall on labelled terminal actions)"""
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()

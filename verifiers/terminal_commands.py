@@ -49,7 +49,9 @@ def simple_commands(source: str) -> tuple[tuple[str, ...], ...]:
 
     Bodies of here-documents and quoting that does not end are taken as words: this reads for hints, never to run.
     """
-    lexer = shlex.shlex(re.sub(r"\\\n", " ", source), posix=True, punctuation_chars=";|&()\n")
+    source = re.sub(r"\\\n", " ", source)
+    source = re.sub(r"(?m)^\s*#.*$|\s#[^'\"\n]*$", "", source)
+    lexer = shlex.shlex(source, posix=True, punctuation_chars=";|&()\n")
     lexer.whitespace = " \t\r"
     lexer.whitespace_split = True
     lexer.commenters = ""

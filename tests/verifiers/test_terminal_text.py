@@ -141,6 +141,7 @@ def test_facts_of_a_line() -> None:
 def test_reading_commands() -> None:
     assert programs("cat f | grep -c x && sudo -u me rm y; X=1 /bin/ls") == ["cat", "grep", "rm", "ls"]
     assert programs("find . -print0 | xargs -0 rm -f") == ["find", "rm"]
+    assert programs("# look\nls  # here\ngrep '#' f") == ["ls", "grep"]
     assert loop_variables("for f in *; do echo $f; done; while read -r a b; do :; done; X=1") == {"f", "a", "b"}
     assert spelling("ls   -l  a;") == spelling("ls -l a") != spelling("ls -l 'a'")
     assert answers_by_status("cat f | grep x") and answers_by_status("test -f x && echo y")
