@@ -170,6 +170,7 @@ WRONG: dict[str, list[tuple[str, str, str | None]]] = {
         ("in the repository instead", "mv authors.csv code/", None),
     ],
     "git.stop_tracking": [
+        ("a broken index", "printf 'DIRC\\0\\0\\0\\2\\0\\0\\0\\11short' > .git/index", None),
         ("deleted from disk", "rm -r build", None),
         ("the old entry is lost", "sed -i '/swp/d' .gitignore; git commit -q -a --amend --no-edit", None),
         ("not committed", "git reset -q --soft HEAD~1", None),
@@ -191,10 +192,12 @@ WRONG: dict[str, list[tuple[str, str, str | None]]] = {
         ("the source is gone", "rm delivery.zip", None),
     ],
     "archives.nested_archives": [
+        ("the source is another archive", "tar -cJf backup.tar.xz restored /etc/hostname 2> /dev/null; true", None),
         ("leftovers", "cp backup.tar.xz copy.tar.xz", None),
         ("the wrong file", "echo other > restored/search.conf", None),
     ],
     "archives.pick_members": [
+        ("the archive is a new one", "tar -czf invoices.tar.gz selected", None),
         ("a file of another year too", "echo x > selected/extra.csv", None),
         ("one is missing", "rm selected/always.csv", None),
     ],
@@ -203,6 +206,7 @@ WRONG: dict[str, list[tuple[str, str, str | None]]] = {
         ("copied, not moved", "cp corrupt/*.dat downloads/", None),
     ],
     "archives.backup_project": [
+        ("a bomb", "head -c 30000000 /dev/zero | gzip > backups/drill-backup.tar.gz", None),
         (
             "the archive changed after its checksum",
             "tar -czf backups/drill-backup.tar.gz --exclude=cache --exclude='*.log' --exclude='*tools' drill",
@@ -330,6 +334,12 @@ WRONG: dict[str, list[tuple[str, str, str | None]]] = {
         ("off by one", "true", "Done.\n\nANSWER: 19"),
     ],
     "sqlite.fast_query": [
+        (
+            "a view without end",
+            "sqlite3 sales.db 'DROP TABLE sales; CREATE VIEW sales AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL "
+            "SELECT id + 1 FROM n) SELECT id, 3 AS clerk, id AS day FROM n'",
+            None,
+        ),
         (
             "columns the wrong way round",
             "sqlite3 sales.db 'DROP INDEX sales_lookup; CREATE INDEX sales_lookup ON sales (day, clerk)'",

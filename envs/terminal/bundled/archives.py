@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import hashlib
 import io
 import lzma
@@ -17,6 +16,8 @@ from pivotgym.envs.terminal.bundled.draw import PEOPLE, PRODUCTS, SERVICES, WORD
 from pivotgym.envs.terminal.bundled.look import Look, Wrong, lines, same
 from pivotgym.envs.terminal.bundled.spec import Builder, Built, Expected
 
+_LIMIT = 8 << 20
+"""Bytes an archive of the agent may unpack to."""
 _TAR = "tar --sort=name --mtime='2024-02-01 12:00' --owner=0 --group=0 --numeric-owner"
 
 
@@ -35,24 +36,42 @@ def _pack(files: Mapping[str, str], command: str) -> str:
     )
 
 
+def _unpacked(data: bytes, kind: str) -> bytes:
+    # Bounded: what the agent leaves behind may be small and unpack to more than this machine holds.
+    if kind == "gz":
+        unzip = zlib.decompressobj(31)
+        plain, done = unzip.decompress(data, _LIMIT), unzip.eof
+    else:
+        unpack = bz2.BZ2Decompressor() if kind == "bz2" else lzma.LZMADecompressor()
+        plain, done = unpack.decompress(data, _LIMIT), unpack.eof
+    if not done:
+        raise Wrong("the archive is cut off or too large")
+    return plain
+
+
 def _tar(data: bytes, kind: str) -> dict[str, bytes]:
-    """The files of a tar archive that has to be compressed in that way. Raises Wrong."""
+    """The files of a tar archive that has to be compressed in that way, ``""`` for not at all. Raises Wrong."""
     try:
-        plain = {"gz": gzip, "bz2": bz2, "xz": lzma}[kind].decompress(data)
+        plain = _unpacked(data, kind) if kind else data
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
             members = [member for member in archive.getmembers() if not member.isdir()]
-            if not all(member.isfile() for member in members):
+            if not all(member.isfile() and not member.issparse() for member in members):
                 raise Wrong("there are other things than files in the archive")
             return {m.name.removeprefix("./"): (archive.extractfile(m) or io.BytesIO()).read() for m in members}
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
         raise Wrong(f"this is no tar archive compressed with {kind}: {error}") from error
 
 
 def _zip(data: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _LIMIT:
+                raise Wrong("the archive is too large")
             return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (
+        *(zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError),
+        *(NotImplementedError, RuntimeError),  # an unknown method, a password
+    ) as error:
         raise Wrong(f"this is no zip archive: {error}") from error
 
 
@@ -75,7 +94,7 @@ def zip_to_tar(rng: random.Random) -> Built:
         same(
             sorted(_tar(look.bytes(f"{name}.tar.{kind}"), kind).items()), sorted(_encoded(keep).items()), "the archive"
         )
-        same(sorted(_zip(look.bytes("delivery.zip"))), sorted({**keep, **drop}), "delivery.zip")
+        same(_zip(look.bytes("delivery.zip")), _encoded({**keep, **drop}), "delivery.zip")
 
     return Built(
         ask(
@@ -120,6 +139,9 @@ def nested_archives(rng: random.Random) -> Built:
 
     def check(look: Look) -> None:
         same(look.files("."), ["backup.tar.xz", f"restored/{service}.conf"], "what is in the work directory")
+        days = list(_tar(look.bytes("backup.tar.xz"), "xz").values())
+        same(len(days), 1, "backup.tar.xz")
+        same(_tar(_zip(days[0]).get(f"{path}/config.tar.bz2", b""), "bz2"), _encoded(inner), "backup.tar.xz")
 
     return Built(
         ask(
@@ -166,6 +188,7 @@ def pick_members(rng: random.Random) -> Built:
 
     def check(look: Look) -> None:
         same(look.files("."), sorted(["invoices.tar.gz", *after]), "what is in the work directory")
+        same(_tar(look.bytes("invoices.tar.gz"), "gz"), _encoded(members), "invoices.tar.gz")
 
     return Built(
         ask(
@@ -348,6 +371,8 @@ def join_parts(rng: random.Random) -> Built:
     def check(look: Look) -> None:
         same(look.files(f"out/{name}"), sorted(path.removeprefix(f"{name}/") for path in files), f"out/{name}")
         same(look.files("out"), sorted(files), "out")
+        sound = [f"parts/{name}.tar.{number}{'.retry' * (number == wrong)}" for number in range(4)]
+        same(_tar(b"".join(look.bytes(path) for path in sound), ""), _encoded(files), "the sound parts")
         same(len(look.bytes(f"parts/{name}.tar.{wrong}")), 900, "the damaged part")
         same(len(look.text("parts.sha256").splitlines()), 4, "parts.sha256")
 

@@ -51,7 +51,7 @@ class Repository:
         if not self._look.absent(f"{self._path}/.git/packed-refs"):
             for line in self._look.text(f"{self._path}/.git/packed-refs").splitlines():
                 if line[:1] not in ("#", "^", ""):
-                    id, name = line.split(" ", 1)
+                    id, _, name = line.partition(" ")
                     found[name] = id
         for name in self._look.files(f"{self._path}/.git/refs"):
             found[f"refs/{name}"] = self._look.text(f"{self._path}/.git/refs/{name}").strip()
@@ -70,6 +70,8 @@ class Repository:
         fields = [line.split(" ", 1) for line in head.splitlines() if " " in line]
         values = dict(reversed(fields))
         parents = tuple(value for key, value in fields if key == "parent")
+        if not {"tree", "author"} <= values.keys():
+            raise Wrong(f"commit {id} is malformed")
         return Commit(id, values["tree"], parents, values["author"].rsplit(" ", 2)[0], message.strip())
 
     def history(self, commit: Commit) -> list[Commit]:
@@ -86,18 +88,12 @@ class Repository:
     def staged(self) -> dict[str, str]:
         """Blob ids by path, of the index. Raises Wrong for a conflict."""
         data = self._look.bytes(f"{self._path}/.git/index")
-        if data[:4] != b"DIRC" or struct.unpack(">I", data[4:8])[0] not in (2, 3):
+        if data[:4] != b"DIRC" or data[4:8] not in (b"\0\0\0\2", b"\0\0\0\3"):
             raise Wrong("the index cannot be read")
-        found, at = {}, 12
-        for _ in range(struct.unpack(">I", data[8:12])[0]):
-            flags = struct.unpack(">H", data[at + 60 : at + 62])[0]
-            start = at + (64 if flags & 0x4000 else 62)
-            end = data.index(b"\0", start)
-            if flags & 0x3000:
-                raise Wrong("there is an unresolved conflict")
-            found[data[start:end].decode(errors="replace")] = data[at + 40 : at + 60].hex()
-            at += (end - at + 8) // 8 * 8
-        return found
+        try:
+            return _staged(data)
+        except (struct.error, ValueError) as error:
+            raise Wrong(f"the index cannot be read: {error}") from error
 
     def clean(self, branch: str) -> Commit:
         """Raises Wrong unless ``branch`` is checked out and index and tracked files are as in it; gives its commit."""
@@ -116,8 +112,10 @@ class Repository:
         data, found = self._get(tree, "tree"), []
         while data:
             head, _, rest = data.partition(b"\0")
-            mode, name = head.decode(errors="replace").split(" ", 1)
+            mode, _, name = head.decode(errors="replace").partition(" ")
             id, data = rest[:20].hex(), rest[20:]
+            if prefix.count("/") > 20:
+                raise Wrong("there are too many folders in one another")
             found += self._walk(id, f"{prefix}{name}/") if mode == "40000" else [(prefix + name, id)]
         return found
 
@@ -125,6 +123,19 @@ class Repository:
         if id not in self._objects or self._objects[id][0] != kind:
             raise Wrong(f"the repository has no {kind} {id}")
         return self._objects[id][1]
+
+
+def _staged(data: bytes) -> dict[str, str]:
+    found, at = {}, 12
+    for _ in range(struct.unpack(">I", data[8:12])[0]):
+        flags = struct.unpack(">H", data[at + 60 : at + 62])[0]
+        start = at + (64 if flags & 0x4000 else 62)
+        end = data.index(b"\0", start)
+        if flags & 0x3000:
+            raise Wrong("there is an unresolved conflict")
+        found[data[start:end].decode(errors="replace")] = data[at + 40 : at + 60].hex()
+        at += (end - at + 8) // 8 * 8
+    return found
 
 
 def _parse(data: bytes) -> dict[str, tuple[str, bytes]]:
