@@ -33,7 +33,7 @@ from pivotgym.envs.sandbox.base import (
 )
 from pivotgym.envs.sandbox.bubblewrap_process import FIRST_USER, Launcher, Running, bwrap_binary
 from pivotgym.envs.sandbox.compare import compare
-from pivotgym.envs.sandbox.host_base import host_mounts, image_mounts, user_number
+from pivotgym.envs.sandbox.host_base import Base, host_mounts, image_mounts, user_number
 from pivotgym.envs.sandbox.layers import Chain, LayerStore, measure, remove_tree
 from pivotgym.envs.sandbox.runs import RunFolder, state_folder, sweep
 from pivotgym.envs.sandbox.session import ShellSession
@@ -82,7 +82,7 @@ class BubblewrapBackend(Backend):
         self._run: RunFolder | None = None
         self._layers: LayerStore | None = None
         self._launcher: Launcher | None = None
-        self._mounts: dict[str, list[tuple[str, str]]] = {}
+        self._mounts: dict[str, list[Base]] = {}
         self.guard = Guard()
 
     def _finish(self) -> None:
@@ -154,7 +154,7 @@ class BubblewrapBackend(Backend):
                 self._layers = LayerStore(self._run.path)
             return self._layers
 
-    def mounts(self, image: str) -> list[tuple[str, str]]:
+    def mounts(self, image: str) -> list[Base]:
         """The base folders of an image."""
         with self._lock:
             if image not in self._mounts:
@@ -256,7 +256,7 @@ class BubblewrapSandbox(Sandbox):
                 remove_tree(folder)
             below = self._chain
             self._chain = self._backend.layers.freeze(
-                upper, below, [base for _, base in self._backend.mounts(self.config.image)]
+                upper, below, [bases for _, bases in self._backend.mounts(self.config.image)]
             )
             self._backend.layers.release(below)
             nbytes = self._chain.layers[-1].nbytes
@@ -324,11 +324,11 @@ class BubblewrapSandbox(Sandbox):
     def _new_upper(self) -> Path:
         folder = self._backend.layers.new_folder()
         owner = self._backend.first_user
-        for index, (_, base) in enumerate(self._backend.mounts(self.config.image)):
+        for index, (_, bases) in enumerate(self._backend.mounts(self.config.image)):
             for name in (str(index), f"w{index}"):
                 (folder / name).mkdir()
             # The topmost folder's mode and owner are what the mount shows.
-            status = os.stat(base)  # noqa: PTH116
+            status = os.stat(bases[0])  # noqa: PTH116
             (folder / str(index)).chmod(status.st_mode & 0o7777)
             if owner is not None:
                 for name in (str(index), f"w{index}"):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pivotgym.envs.errors import MissingExtra
 from pivotgym.envs.sandbox.base import SandboxConfig, SandboxError
+from pivotgym.envs.sandbox.host_base import Base
 from pivotgym.envs.sandbox.launcher import NAMESPACE_FD
 from pivotgym.envs.sandbox.layers import Chain
 from pivotgym.envs.sandbox.processes import (
@@ -127,7 +128,7 @@ class Launcher:
     def start(
         self,
         config: SandboxConfig,
-        mounts: list[tuple[str, str]],
+        mounts: list[Base],
         chain: Chain,
         upper: Path,
         user: int,
@@ -162,7 +163,7 @@ class Launcher:
 
 def _arguments(
     config: SandboxConfig,
-    mounts: list[tuple[str, str]],
+    mounts: list[Base],
     chain: Chain,
     upper: Path,
     user: int,
@@ -176,8 +177,8 @@ def _arguments(
         words += ["--userns", str(NAMESPACE_FD)]
     else:
         words += ["--unshare-user", "--uid", str(user), "--gid", str(user)]
-    for index, (inside, base) in enumerate(mounts):
-        for folder in (base, *(f"{layer.path}/{index}" for layer in chain.layers)):
+    for index, (inside, bases) in enumerate(mounts):
+        for folder in (*reversed(bases), *(f"{layer.path}/{index}" for layer in chain.layers)):
             words += ["--overlay-src", folder]
         words += ["--overlay", f"{upper}/{index}", f"{upper}/w{index}", inside]
     words += ["--proc", "/proc", "--dev", "/dev", "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"]

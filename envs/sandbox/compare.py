@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pivotgym.envs.sandbox.base import FileChange
+from pivotgym.envs.sandbox.host_base import Base
 from pivotgym.envs.sandbox.layers import Chain, is_opaque, look, lstat
 from pivotgym.envs.sandbox.rooted import Unlocked
 
@@ -21,16 +22,16 @@ class Mount:
     folders: tuple[str, ...]
 
 
-def stack_of(mounts: Sequence[tuple[str, str]], chain: Chain) -> list[Mount]:
-    """The mounts of a chain over a base; ``mounts`` are pairs of a place inside and a base folder."""
+def stack_of(mounts: Sequence[Base], chain: Chain) -> list[Mount]:
+    """The mounts of a chain over a base; ``mounts`` are the base."""
     found = []
-    for index, (inside, base) in enumerate(mounts):
+    for index, (inside, bases) in enumerate(mounts):
         layers = [str(layer.path / str(index)) for layer in reversed(chain.layers)]
-        found.append(Mount(inside, (*(path for path in layers if os.path.isdir(path)), base)))  # noqa: PTH112
+        found.append(Mount(inside, (*(path for path in layers if os.path.isdir(path)), *bases)))  # noqa: PTH112
     return found
 
 
-def compare(mounts: Sequence[tuple[str, str]], before: Chain, after: Chain, first_user: int | None) -> list[FileChange]:
+def compare(mounts: Sequence[Base], before: Chain, after: Chain, first_user: int | None) -> list[FileChange]:
     """Paths that differ between two chains over one base, sorted.
 
     Only what the layers that are not common hold is looked at. Of a removed folder only the folder is named.

@@ -19,8 +19,12 @@ from pivotgym.envs.sandbox.layers import remove_tree
 
 _MADE_AT = 1_704_067_200
 """Times of what is made here, 2024-01-01: the same listing on every machine."""
-_VERSION = "3"
+_VERSION = "4"
 """Goes up when the made folders change."""
+
+_LOCAL = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
+Base = tuple[str, tuple[str, ...]]
+"""What one mount stands on: its place inside, and folders here, the one that lies on top first."""
 
 _SHARED_ETC = (
     "alternatives",
@@ -92,7 +96,7 @@ _FOLDERS = {
 }
 
 
-def host_mounts(state: Path, owner: int | None) -> list[tuple[str, str]]:
+def host_mounts(state: Path, owner: int | None) -> list[Base]:
     """The base of ``host``: a small root folder made here, and this machine's ``/usr`` below it.
 
     Args:
@@ -100,15 +104,18 @@ def host_mounts(state: Path, owner: int | None) -> list[tuple[str, str]]:
         owner: whose the files are outside; None for oneself.
 
     Returns:
-        Pairs of a place inside and a folder here.
+        One base a mount.
     """
     with _made_once(state / f"host-{_VERSION}") as folder:
         if folder is not None:
-            _make_host_root(folder, owner)
-    return [("/", str(state / f"host-{_VERSION}")), ("/usr", "/usr")]
+            (folder / "root").mkdir(mode=0o755)
+            _make_host_root(folder / "root", owner)
+            _make_usr_folders(folder / "usr", owner)
+    made = state / f"host-{_VERSION}"
+    return [("/", (f"{made}/root",)), ("/usr", (f"{made}/usr", "/usr"))]
 
 
-def image_mounts(state: Path, image: str, owner: int | None) -> list[tuple[str, str]]:
+def image_mounts(state: Path, image: str, owner: int | None) -> list[Base]:
     """The base of a root folder or a tar archive of one (as ``docker export`` writes it).
 
     A folder is used as it is when it belongs to whom the sandbox's root is outside; for root, whose sandboxes' users
@@ -125,7 +132,7 @@ def image_mounts(state: Path, image: str, owner: int | None) -> list[tuple[str, 
         if not (path / "bin").exists() or not ((path / "usr").is_dir() or (path / "etc").is_dir()):
             raise BadInput("no root file system: it has no /bin", file=path)
         if owner is None or status.st_uid == owner:
-            return [("/", str(path))]
+            return [("/", (str(path),))]
     elif not tarfile.is_tarfile(path):
         raise BadInput("neither a folder nor a tar archive", file=path)
     mark = f"{path.resolve()} {status.st_mtime_ns} {status.st_size} {_VERSION}"
@@ -136,7 +143,7 @@ def image_mounts(state: Path, image: str, owner: int | None) -> list[tuple[str, 
             _settle(folder, owner)
             if not (folder / "bin").exists():
                 raise BadInput("no root file system: it has no /bin", file=path)
-    return [("/", str(state / name))]
+    return [("/", (str(state / name),))]
 
 
 @contextlib.contextmanager
@@ -194,6 +201,25 @@ def _make_host_root(folder: Path, owner: int | None) -> None:
         os.utime(path, (_MADE_AT, _MADE_AT), follow_symlinks=False)
 
 
+def _make_usr_folders(folder: Path, owner: int | None) -> None:
+    """The folders of ``/usr`` that root adds files to, to lie over this machine's: inside they are root's.
+
+    This machine's files below them stay nobody's: root inside removes and replaces them, but cannot change them.
+    """
+    folder.mkdir()
+    local = Path("/usr/local")
+    below = [path for depth in ("*", "*/*", "*/*/*") for path in local.glob(depth)]
+    named = ["bin", "include", "lib", "sbin", "share", "src", "local", *(f"local/{name}" for name in _LOCAL)]
+    found = [path.relative_to("/usr").as_posix() for path in below if path.is_dir() and not path.is_symlink()]
+    for name in dict.fromkeys([*named, *found]):
+        made, here = folder / name, Path("/usr", name)
+        made.mkdir(parents=True, exist_ok=True)
+        made.chmod(stat.S_IMODE(here.stat().st_mode) & 0o755 | 0o700 if here.is_dir() else 0o755)
+    _settle(folder, owner, shift=False)
+    for path in [folder, *folder.rglob("*")]:
+        os.utime(path, (_MADE_AT, _MADE_AT))
+
+
 def _unpack(source: Path, folder: Path) -> None:
     if source.is_dir():
         # Through tar: numbers of users, links, sparse files and times stay what they are.
@@ -232,11 +258,11 @@ def _settle(folder: Path, owner: int | None, *, shift: bool = True) -> None:
         os.chown(folder, owner, owner)
 
 
-def user_number(mounts: list[tuple[str, str]], user: str | int) -> tuple[int, str]:
+def user_number(mounts: list[Base], user: str | int) -> tuple[int, str]:
     """A user's number and home folder inside, by the base's ``/etc/passwd``. Raises BadInput for an unknown name."""
     entries = []
     with contextlib.suppress(OSError):
-        path = Path(mounts[0][1], "etc/passwd")
+        path = Path(mounts[0][1][0], "etc/passwd")
         if not path.is_symlink():
             entries = [
                 line.split(":") for line in path.read_text(errors="replace").splitlines() if line.count(":") == 6

@@ -22,18 +22,31 @@ import sys
 from typing import Any
 
 _NEWUSER = 0x10000000
-_PDEATHSIG, _SET_DUMPABLE = 1, 4
+_PDEATHSIG, _SET_DUMPABLE, _SET_CHILD_SUBREAPER = 1, 4, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SELF = os.getpid()
+_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_started: set[int] = set()
 NAMESPACE_FD = 20
 """Where the child finds its user namespace."""
 
 
 def main() -> None:
-    """Serves requests until the socket is closed."""
+    """Serves requests until the socket is closed, then ends all sandboxes."""
+    try:
+        _serve()
+    except ConnectionError:  # closed with an answer unread, or before one was sent
+        pass
+    finally:
+        _end()
+
+
+def _serve() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)  # whatever its number is, no sandbox gets it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then closes the socket
+    for number in _GROUP:  # sent to the whole process group, for the main process, which then closes the socket
+        signal.signal(number, signal.SIG_IGN)
+    _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGCHLD, _reap)
     while True:
         try:
@@ -58,8 +71,28 @@ def main() -> None:
 
 def _reap(*_: object) -> None:
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            _started.discard(pid)
+    # bubblewrap is two processes. Where the outer one dies before it has let the inner one go on, the inner one waits
+    # for ever; it has become a child of this process.
+    for pid in _children() - _started:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _end() -> None:
+    """Kills all sandboxes and waits for their end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            for pid in _children():
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(-1, 0)
+
+
+def _children() -> set[int]:
+    """This process's children: their numbers are theirs until they were waited for."""
+    with open(f"/proc/self/task/{_SELF}/children") as file:  # noqa: PTH123
+        return {int(word) for word in file.read().split()}
 
 
 def _start(request: dict[str, Any], descriptors: list[int]) -> int:
@@ -75,6 +108,7 @@ def _start(request: dict[str, Any], descriptors: list[int]) -> int:
         pid = os.fork()
         if pid == 0:
             _become(argv, descriptors, request["fds"], namespace, user)
+        _started.add(pid)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
@@ -87,7 +121,7 @@ def _become(
 ) -> None:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        for ignored in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # by Python; programs expect them to kill
+        for ignored in (*_GROUP, signal.SIGPIPE, signal.SIGXFSZ):  # by Python; programs expect them to kill
             signal.signal(ignored, signal.SIG_DFL)
         # First out of the way of the numbers they are to get.
         if namespace is not None:

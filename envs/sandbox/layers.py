@@ -78,13 +78,13 @@ class LayerStore:
         path.chmod(0o711)
         return path
 
-    def freeze(self, path: Path, below: Chain, bases: Sequence[str]) -> Chain:
+    def freeze(self, path: Path, below: Chain, bases: Sequence[Sequence[str]]) -> Chain:
         """Makes a sandbox's writable folder a layer; the new chain is held once for the caller.
 
         Args:
             path: the folder.
             below: what it was mounted over.
-            bases: the base's folder of each mount.
+            bases: the base's folders of each mount, the topmost first.
         """
         entries, nbytes = measure(path)
         layers = (*below.layers, Layer(path, (path.name,), entries, nbytes))
@@ -109,7 +109,7 @@ class LayerStore:
         for path in free:
             remove_tree(path)
 
-    def _shorten(self, layers: tuple[Layer, ...], bases: Sequence[str]) -> tuple[Layer, ...]:
+    def _shorten(self, layers: tuple[Layer, ...], bases: Sequence[Sequence[str]]) -> tuple[Layer, ...]:
         """Merges the newest layers into one.
 
         Older ones are taken along while they hold no more than what is merged anyway: then a chain of n layers costs
@@ -128,7 +128,7 @@ class LayerStore:
                         _lay_over(f"{layer.path}/{index}", f"{merged}/{index}", unlocked)
             below = [f"{layer.path}/{index}" for layer in reversed(layers[:start])]
             with Unlocked() as unlocked:
-                _drop_idle_whiteouts(f"{merged}/{index}", (*below, base), unlocked)
+                _drop_idle_whiteouts(f"{merged}/{index}", (*below, *base), unlocked)
         parts = tuple(part for layer in layers[start:] for part in layer.parts)
         top = layers[-1]
         count, nbytes = measure(merged)

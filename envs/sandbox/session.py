@@ -36,9 +36,9 @@ _SYNC = ":pivotgym:"
 # end a command's output is read after the command, so that the command cannot know it.
 _DRIVER = (
     f"while IFS= read -r -d '' -u 60 __pg_command && [ \"$__pg_command\" != {_SYNC} ]; do :; done; "
-    "shopt -s expand_aliases; unset BASH_EXECUTION_STRING; __pg_status=0; __pg_back() { return $1; }; "
+    "shopt -s expand_aliases; unset BASH_EXECUTION_STRING; __pg_status=0; "
     "while IFS= builtin read -r -d '' -u 60 __pg_command; do "
-    '__pg_back "$__pg_status"; builtin eval "$__pg_command" 60<&- 61>&-; '
+    '__pg_back() { return $1; }; __pg_back "$__pg_status"; builtin eval "$__pg_command" 60<&- 61>&-; '
     "{ __pg_status=$?; IFS= builtin read -r -d '' -u 60 __pg_nonce; "
     'builtin printf \'\\0%s %d\\0\' "$__pg_nonce" "$__pg_status"; '
     f"{PRINT}; builtin printf '\\0%s end\\0' \"$__pg_nonce\"; __pg_nonce=; }} 2>/dev/null >&61; done; exit {_ENDED}"

@@ -36,6 +36,7 @@ _COUNTERS = frozenset({"OLDPWD", "OPTIND", "OPTERR", "PS4", "IFS", "HOSTTYPE", "
 _STANDARD = ("HOME", "PATH", "USER", "LOGNAME", "LANG", "TERM", "SHELL", "LC_ALL", "OLDPWD")
 """In every fresh shell's environment: to be unset where the state does not have them."""
 
+_OWN_FUNCTION = re.compile(r"^__pg_\w* \(\) *\n\{.*?^\}\n?", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"declare (-\S+) ([A-Za-z_]\w*)(=?)")
 
 
@@ -110,7 +111,7 @@ def script(state: ShellState, inherited: Iterable[str] = ()) -> str:
     # `declare` adds attributes and takes none away: what a fresh shell exports would stay exported.
     private = [name for name, printed in held.items() if "x" not in printed.partition(" ")[0]]
     lines += [f"export -n {' '.join(private)}"] if private else []
-    lines.append(found["functions"])
+    lines.append(_OWN_FUNCTION.sub("", found["functions"]))
     lines += [line for line in found["exported"].splitlines() if line.split()[1:2] not in (["-f"], [])]
     directories = found["directories"].splitlines()
     lines += [f"cd -- {shlex.quote(path)}" for path in directories[-1:]]

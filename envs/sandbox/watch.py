@@ -73,7 +73,7 @@ class Watch:
         if len(pids) > 3 and available_memory() < _RESERVE_MEMORY:
             return "memory"
         before, self.disk = self.disk, self.measure()
-        self._due = time.monotonic() + 10 * (time.monotonic() - began)  # many files take long to count
+        self._due = time.monotonic() + 5 * (time.monotonic() - began)  # many files take long to count
         # What was too much before may be tidied up: only growth ends a command.
         if self._frozen + self.disk > self._limits.disk_bytes and self.disk > self._before + _SMALL:
             return "disk"

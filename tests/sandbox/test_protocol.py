@@ -129,6 +129,23 @@ def test_leaving_the_shell(box: Sandbox) -> None:
     assert output(box, "set +e; echo fine") == "fine\n"
 
 
+def test_root_inside_installs_programs(box: Sandbox, backend: Backend, fork: Load) -> None:
+    before = taken(box)
+    box.run("printf '#!/bin/sh\\necho mine\\n' > /usr/local/bin/mine; chmod +x /usr/local/bin/mine")
+    box.run("rm /usr/bin/tac; ln -s /usr/local/bin/mine /usr/bin/other; mkdir -p /usr/share/mine; touch /opt/x")
+    assert output(box, "mine; other; tac 2>&1").startswith("mine\nmine\nbash: ")
+    after = taken(box)
+    changed = {change.path: change.kind for change in backend.changes(before, after)}
+    assert changed == {
+        "/opt/x": "file",
+        "/usr/bin/other": "link",
+        "/usr/bin/tac": "absent",
+        "/usr/local/bin/mine": "file",
+        "/usr/share/mine": "directory",
+    }
+    assert output(fork(before), "ls /usr/bin/tac") == "/usr/bin/tac\n"
+
+
 @pytest.mark.parametrize("murder", ["kill -9 $$", "kill -9 -1", "kill -9 -1; sleep 1"])
 def test_killing_the_shell(box: Sandbox, murder: str) -> None:
     box.run("cd /tmp; x=1; echo kept > file")
