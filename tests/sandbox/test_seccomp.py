@@ -117,7 +117,7 @@ ALLOWED: dict[str, tuple[int | str, ...]] = {
 }
 # Without the filter these need a privilege of the host, which no user namespace gives: elsewhere they prove nothing.
 HOST_PRIVILEGE = re.compile(
-    r"open_by_handle_at|swapo|acct|init_module|delete_module|kexec|iopl|ioperm|settime|adjtime|syslog|vhangup|bpf"
+    r"open_by_handle_at|pivot_root|move_mount|swapo|acct|init_module|delete_module|kexec|iopl|ioperm|settime|adjtime|syslog|vhangup|bpf"
     r"|perf_event|mknodat|quotactl|reboot|lookup_dcookie|userfaultfd|fspick|mount|fs|open_tree"
     r"|socket (3|17|44)$"
 )
