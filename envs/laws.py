@@ -392,17 +392,25 @@ def vectors(subject: Subject) -> Checked:
     with closing(subject.make(None)) as env:
         wanted = [env.normalise(env.reset(seed=subject.seed + offset)[0]) for offset in range(2)]
         wanted += [env.normalise(env.reset(options=options)[0])] * 2
-        said = env.normalise(env.step("hello")[0])
+        try:
+            said: str | None = env.normalise(env.step("hello")[0])
+        except InfrastructureError:  # a recording whose goal nobody knows: an episode that ends cannot be judged
+            said = None
     for mode in ("sync", "async"):
         with closing(gym.make_vec(subject.env_id, 2, vectorization_mode=mode, **subject.kwargs)) as many:
             found = [env.normalise(text) for text in many.reset(seed=subject.seed)[0]]
             found += [env.normalise(text) for text in many.reset(options=options)[0]]
             if found != wanted:
                 raise LawBroken(f"{mode} vector: {first_difference(found, wanted)}")
+            if said is None:
+                continue
             answers = [env.normalise(text) for text in many.step(("hello", "hello"))[0]]
             if answers != [said, said]:
                 raise LawBroken(f"{mode} vector, after a step: {first_difference(answers, [said, said])}")
-    return 12, f"2 environments, sync and async (process {os.getpid()} and workers): same as one alone"
+    return (
+        12 if said is not None else 8,
+        f"2 environments, sync and async (process {os.getpid()} and workers): same as one alone",
+    )
 
 
 LAWS: dict[str, Callable[[Subject], Checked]] = {

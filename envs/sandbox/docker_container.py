@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -334,7 +335,8 @@ class ExecStream:
                         self._container.client.pause(self._container.id)
                         frozen = True
                         continue
-                self._kill_each(view, victims)
+                # The shell before its children: it would say that they were killed, and go on.
+                self._kill_each(view, [*(victims & sessions), *(victims - sessions)])
                 if frozen:
                     self._unpause()
                     frozen = False
@@ -344,7 +346,7 @@ class ExecStream:
                 self._unpause()
         self._restart()
 
-    def _kill_each(self, view: HostView, victims: set[int]) -> None:
+    def _kill_each(self, view: HostView, victims: Sequence[int]) -> None:
         try:
             view.send([self.supervisor], signal.SIGCONT)  # a command may have stopped it
             view.send(victims, signal.SIGKILL)
