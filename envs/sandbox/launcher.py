@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -47,12 +48,21 @@ def _serve() -> None:
     for number in _GROUP:  # sent to the whole process group, for the main process, which then closes the socket
         signal.signal(number, signal.SIG_IGN)
     _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGCHLD, _reap)
+    # Children are waited for here and not in a handler: numbers that were just read stay theirs.
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    for descriptor in (woken, channel.fileno()):
+        poll.register(descriptor, select.POLLIN)
     while True:
-        try:
-            data, ancillary, _, _ = channel.recvmsg(1 << 16, socket.CMSG_SPACE(16 * 4))
-        except InterruptedError:
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        if woken in ready:
+            os.read(woken, 4096)
+            _reap()
+        if channel.fileno() not in ready:
             continue
+        data, ancillary, _, _ = channel.recvmsg(1 << 16, socket.CMSG_SPACE(16 * 4))
         if not data:
             return
         descriptors = array.array("i")
@@ -69,7 +79,7 @@ def _serve() -> None:
         channel.send(json.dumps(answer).encode())
 
 
-def _reap(*_: object) -> None:
+def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
             _started.discard(pid)

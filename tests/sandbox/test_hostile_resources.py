@@ -157,7 +157,8 @@ while True:
     libc.shmdt(ctypes.c_void_p(address))
     total += 4; print(total)'"""
 MANY = """for i in {1..50}; do python3 -uc '
-kept = bytearray(b"x") * (16 << 20); print(16)
+import os
+kept = bytearray(b"x") * (16 << 20); os.write(1, b"16\\n")
 import time; time.sleep(60)' & done; wait"""
 BOUNDED = {"memfd": 0, "system-v": 0, "dev-shm": 64, "removed": 64}
 """MiB of what has a bound of its own: the system call filter gives none, the file system in ``/dev/shm`` is small."""
