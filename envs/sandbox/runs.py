@@ -30,15 +30,18 @@ def state_folder() -> Path:
     named = os.environ.get("PIVOTGYM_SANDBOX_DIR")
     base = Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir())
     path = Path(named) if named else base / f"pivotgym-{os.geteuid()}"
+    # Run by root, sandboxes' users pass through it and read nothing of it. Run by somebody else nobody else does: what
+    # an agent makes there belongs to that user, set-user-ID programs included.
+    mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
-        path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
         status = path.lstat()
     except OSError as error:
         raise SandboxUnavailable(f"no folder for sandboxes: {error}") from None
     if path.is_symlink() or status.st_uid != os.geteuid():
         raise SandboxUnavailable(f"{path} belongs to somebody else: set PIVOTGYM_SANDBOX_DIR to a folder of your own")
-    if status.st_mode & 0o777 != 0o711:  # sandboxes' users pass through it, and read nothing of it
-        path.chmod(0o711)
+    if status.st_mode & 0o777 != mode:
+        path.chmod(mode)
     return path
 
 

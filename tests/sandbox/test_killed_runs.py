@@ -143,6 +143,12 @@ def test_sigkill_leaves_nothing(state: Path, count: int, extra: str) -> None:
     next_start(state)
 
 
+def test_the_folder_is_closed_to_others(state: Path) -> None:
+    """Root's sandboxes have users of their own, who pass through; nobody else's have."""
+    next_start(state)
+    assert state.stat().st_mode & 0o777 == (0o711 if os.geteuid() == 0 else 0o700)
+
+
 def test_a_run_that_lives_keeps_its_folder(state: Path) -> None:
     """The next start removes what dead runs left, and nothing else: the lock tells them apart."""
     mark = marker()
