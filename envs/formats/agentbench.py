@@ -2,9 +2,9 @@
 
 The agent's texts (``Think: … Act: bash`` and a fenced block, ``Act: finish``, ``Act: answer(…)``) become calls and
 final messages; the text itself stays the message's content, and what the system answered is kept word for word. A log
-does not hold its tasks: they are found by their question in AgentBench's task files (``*.json``) beside the log. A run whose
-task is not there is imported, and restoring it says what is missing. Nothing is lost: :func:`export_run` gives a line
-back.
+does not hold its tasks: they are found by their question in AgentBench's task files (``*.json``) beside the log. A run
+whose task is not there is imported, and restoring it says what is missing. Nothing is lost: :func:`export_run` gives a
+line back.
 """
 
 from __future__ import annotations

@@ -175,6 +175,23 @@ class FileChange:
         return {key: value for key, value in vars(self).items() if value is not None and key != "before"}
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One path of a tree.
+
+    Attributes:
+        kind: ``file``, ``directory``, ``link``, ``fifo``, ``socket`` or ``device``.
+        mode: permission bits.
+        size: of a file, in bytes.
+        target: of a link.
+    """
+
+    kind: str
+    mode: int
+    size: int = 0
+    target: str = ""
+
+
 class Sandbox(ABC):
     """One machine with one persistent bash session. Not safe for use from several threads at once."""
 
@@ -208,6 +225,16 @@ class Sandbox(ABC):
 
         Raises:
             SandboxFileError: no such file, no regular file, or larger than ``max_bytes``.
+        """
+
+    @abstractmethod
+    def tree(self, path: str, *, max_entries: int = 100_000) -> dict[str, Entry]:
+        """Everything below ``path`` by its path from there, ``path`` itself as ``""``; links are not followed.
+
+        Read from outside: no program inside has a part in it.
+
+        Raises:
+            SandboxFileError: nothing there, or more than ``max_entries``.
         """
 
     @abstractmethod

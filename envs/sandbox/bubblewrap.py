@@ -22,6 +22,7 @@ from pivotgym.envs.sandbox.base import (
     Backend,
     Cleaned,
     CommandResult,
+    Entry,
     FileChange,
     Sandbox,
     SandboxConfig,
@@ -234,6 +235,11 @@ class BubblewrapSandbox(Sandbox):
             return rooted.read_inside(root, path, max_bytes)
 
     @_alone
+    def tree(self, path: str, *, max_entries: int = 100_000) -> dict[str, Entry]:
+        """Everything below a path."""
+        with self._root() as root:
+            return rooted.tree_inside(root, path, max_entries)
+
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Writes a file as the sandbox's user."""
         with self._root() as root:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pivotgym.envs.sandbox.base import FileChange
 from pivotgym.envs.sandbox.host_base import Base
 from pivotgym.envs.sandbox.layers import Chain, is_opaque, look, lstat
-from pivotgym.envs.sandbox.rooted import Unlocked
+from pivotgym.envs.sandbox.rooted import Unlocked, kind_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class _Walk:
             return FileChange(path, "absent")
         status = os.lstat(seen[0])
         owner = f"{self._inside(status.st_uid)}:{self._inside(status.st_gid)}"
-        mode, kind = f"{stat.S_IMODE(status.st_mode):04o}", _kind(status.st_mode)
+        mode, kind = f"{stat.S_IMODE(status.st_mode):04o}", kind_of(status.st_mode)
         if kind == "link":
             return FileChange(path, kind, owner=owner, target=os.readlink(seen[0]))  # noqa: PTH115
         size = status.st_size if kind == "file" else None
@@ -161,19 +161,6 @@ def _names(folder: str) -> set[str]:
         return set(os.listdir(folder))  # noqa: PTH208
     except OSError:
         return set()
-
-
-def _kind(mode: int) -> str:
-    for name, test in (
-        ("file", stat.S_ISREG),
-        ("directory", stat.S_ISDIR),
-        ("link", stat.S_ISLNK),
-        ("fifo", stat.S_ISFIFO),
-        ("socket", stat.S_ISSOCK),
-    ):
-        if test(mode):
-            return name
-    return "device"
 
 
 def file_digest(path: str) -> str:

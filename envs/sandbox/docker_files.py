@@ -9,7 +9,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from pivotgym.envs.sandbox.base import SandboxFileError
+from pivotgym.envs.sandbox.base import Entry, SandboxFileError
 from pivotgym.envs.sandbox.docker_api import archive_of, as_sandbox_error, path_stat, retried
 
 if TYPE_CHECKING:
@@ -86,6 +86,47 @@ def read_file(client: APIClient, container: str, path: str, max_bytes: int) -> b
                     return file.read()
             except tarfile.TarError as error:
                 raise SandboxFileError(f"{path}: {error}") from None
+
+
+def tree(client: APIClient, container: str, path: str, max_entries: int) -> dict[str, Entry]:
+    """Everything below a path, see :meth:`Sandbox.tree`; from the archive the daemon makes of it.
+
+    Raises:
+        SandboxFileError: nothing there, or too many entries.
+        SandboxError: the daemon fails.
+    """
+    asked = _absolute(path)
+    found: dict[str, Entry] = {}
+    with as_sandbox_error(f"listing {path}"), archive_of(client, container, asked) as response:
+        if response is None:
+            raise SandboxFileError(f"{path}: no such file or directory")
+        try:
+            with tarfile.open(fileobj=response.raw, mode="r|") as archive:
+                for member in archive:
+                    # The archive's names begin with the path's own last part.
+                    name = member.name.partition("/")[2] if found else ""
+                    found[name] = _listed(member, found)
+                    if len(found) > max_entries:
+                        raise SandboxFileError(f"{path}: more than {max_entries} entries")
+        except tarfile.TarError as error:
+            raise SandboxFileError(f"{path}: {error}") from None
+    return found
+
+
+def _listed(member: tarfile.TarInfo, found: dict[str, Entry]) -> Entry:
+    if member.islnk():  # a second name of a file that came before
+        other = found.get(member.linkname.partition("/")[2])
+        return Entry("file", member.mode & 0o7777, other.size if other is not None else 0)
+    for kind, is_it in (
+        ("directory", member.isdir()),
+        ("link", member.issym()),
+        ("fifo", member.isfifo()),
+        ("file", member.isreg()),
+    ):
+        if is_it:
+            target = member.linkname if kind == "link" else ""
+            return Entry(kind, member.mode & 0o7777, member.size if kind == "file" else 0, target)
+    return Entry("device", member.mode & 0o7777)
 
 
 def write_file(

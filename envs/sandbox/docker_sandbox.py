@@ -13,6 +13,7 @@ from pivotgym.envs.sandbox import docker_files
 from pivotgym.envs.sandbox.base import (
     CommandResult,
     Ending,
+    Entry,
     Sandbox,
     SandboxConfig,
     SandboxError,
@@ -149,6 +150,11 @@ class DockerSandbox(Sandbox):
         """A regular file's content. The sandbox's ``/proc``, ``/sys`` and ``/dev`` cannot be read."""
         self._check()
         return docker_files.read_file(self._backend.client, self._container.id, path, max_bytes)
+
+    def tree(self, path: str, *, max_entries: int = 100_000) -> dict[str, Entry]:
+        """Everything below a path, but sockets, which the daemon leaves out."""
+        self._check()
+        return docker_files.tree(self._backend.client, self._container.id, path, max_entries)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Writes a file that belongs to the sandbox's user."""

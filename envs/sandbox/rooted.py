@@ -16,7 +16,7 @@ import stat
 import struct
 from collections.abc import Iterator
 
-from pivotgym.envs.sandbox.base import SandboxError, SandboxFileError
+from pivotgym.envs.sandbox.base import Entry, SandboxError, SandboxFileError
 
 _OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
@@ -70,6 +70,58 @@ def read_inside(root: int, path: str, max_bytes: int) -> bytes:
         raise SandboxFileError(f"{path}: {error.strerror}") from None
     finally:
         os.close(file)
+
+
+def tree_inside(root: int, path: str, max_entries: int) -> dict[str, Entry]:
+    """Everything below ``path``, see :meth:`Sandbox.tree`. Raises SandboxFileError."""
+    top = path.rstrip("/") or "/"
+    found: dict[str, Entry] = {}
+    try:
+        handle = open_inside(root, top, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            found[""] = _entry(os.fstat(handle), "", handle)
+        finally:
+            os.close(handle)
+        folders = [""] if found[""].kind == "directory" else []
+        with Unlocked() as unlocked:
+            while folders:
+                inside = folders.pop()
+                folder = unlocked.open(root, f"{top}/{inside}")
+                try:
+                    for name in os.listdir(folder):  # noqa: PTH208
+                        below = f"{inside}/{name}" if inside else name
+                        with contextlib.suppress(FileNotFoundError):  # it may be going while it is looked at
+                            found[below] = _entry(os.stat(name, dir_fd=folder, follow_symlinks=False), name, folder)
+                            folders += [below] if found[below].kind == "directory" else []
+                        if len(found) > max_entries:
+                            raise SandboxFileError(f"{path}: more than {max_entries} entries")
+                finally:
+                    os.close(folder)
+    except OSError as error:
+        raise SandboxFileError(f"{path}: {error.strerror}") from None
+    return found
+
+
+def _entry(status: os.stat_result, name: str, folder: int) -> Entry:
+    kind = kind_of(status.st_mode)
+    size = status.st_size if kind == "file" else 0
+    # An empty name reads the link that the descriptor itself is.
+    target = os.readlink(name, dir_fd=folder) if kind == "link" else ""
+    return Entry(kind, stat.S_IMODE(status.st_mode), size, target)
+
+
+def kind_of(mode: int) -> str:
+    """What a mode says an entry is, in the words of :class:`Entry`."""
+    for name, test in (
+        ("file", stat.S_ISREG),
+        ("directory", stat.S_ISDIR),
+        ("link", stat.S_ISLNK),
+        ("fifo", stat.S_ISFIFO),
+        ("socket", stat.S_ISSOCK),
+    ):
+        if test(mode):
+            return name
+    return "device"
 
 
 def write_inside(root: int, path: str, data: bytes, mode: int, user: int | None) -> None:

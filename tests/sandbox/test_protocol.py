@@ -169,6 +169,34 @@ def test_files_from_outside(box: Sandbox, tmp_path: Path) -> None:
     assert output(box, "/bin/bash /root/up/sub/run.sh; test -x /root/up/sub/run.sh && echo x") == "ran\nx\n"
 
 
+def test_trees_are_read_from_outside(box: Sandbox) -> None:
+    box.run("mkdir -p t/a/b t/locked; echo 12 > t/a/b/f; ln t/a/b/f t/hard; ln -s /etc t/link; mkfifo t/p")
+    box.run(
+        "chmod 4711 t/hard; touch t/locked/in $'t/odd\\nname'; chmod 000 t/locked; find() { echo faked; }; rm -f /usr/bin/find"
+    )
+    found = box.tree("/root/work/t")
+    assert {path: entry.kind for path, entry in found.items()} == {
+        "": "directory",
+        "a": "directory",
+        "a/b": "directory",
+        "a/b/f": "file",
+        "hard": "file",
+        "link": "link",
+        "locked": "directory",
+        "locked/in": "file",
+        "odd\nname": "file",
+        "p": "fifo",
+    }
+    assert (found["hard"].mode, found["hard"].size, found["a/b/f"].size) == (0o4711, 3, 3)
+    assert found["link"].target == "/etc" and found["locked"].mode == 0
+    assert set(box.tree("/root/work/t/link")) == {""} and set(box.tree("/root/work/t/hard")) == {""}
+    assert [entry.kind for entry in box.tree("/root/work/t/link").values()] == ["link"]
+    with pytest.raises(SandboxFileError):
+        box.tree("/root/work/none")
+    with pytest.raises(SandboxFileError):
+        box.tree("/root/work/t", max_entries=5)
+
+
 def test_files_that_cannot_be_read(box: Sandbox) -> None:
     box.run("mkfifo /tmp/fifo; mkdir /tmp/folder; ln -s /tmp/loop /tmp/loop; head -c 2000 /dev/zero > /tmp/large")
     for path in ("/tmp/missing", "/tmp/fifo", "/tmp/folder", "/tmp/loop", "/dev/zero"):

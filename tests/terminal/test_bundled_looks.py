@@ -100,14 +100,9 @@ FAKES = {
 
 
 @pytest.mark.parametrize("how", FAKES)
-def test_who_replaces_the_program_that_lists_gets_nothing(how: str, open_env: TerminalEnv) -> None:
-    assert finish(open_env, "permissions.web_tree")[0] == 1.0
-    reward, reason = finish(open_env, "permissions.web_tree", FAKES[how])
-    assert reward == 0.0, reason
-
-
-def test_programs_cannot_be_replaced_in_the_host_image(env: TerminalEnv) -> None:
-    assert finish(env, "permissions.web_tree", FAKES["another program in place of find"])[0] == 1.0
+def test_who_replaces_the_program_that_lists_gains_nothing(how: str, env: TerminalEnv) -> None:
+    assert finish(env, "permissions.web_tree", FAKES[how])[0] == 1.0
+    assert finish(env, "permissions.web_tree", FAKES[how], expert=False)[0] == 0.0
 
 
 def test_programs_found_before_the_real_ones_change_nothing(open_env: TerminalEnv) -> None:

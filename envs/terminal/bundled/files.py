@@ -216,7 +216,7 @@ def repair_links(rng: random.Random) -> Built:
         wanted = {**{link.removeprefix("links/"): target for link, target in links.items()}, **kept}
         found = {path: entry for path, entry in look.tree("links").items() if path}
         same({path: entry.target for path, entry in found.items()}, wanted, "links/")
-        if any(entry.kind != "l" for entry in found.values()):
+        if any(entry.kind != "link" for entry in found.values()):
             raise Wrong("there are not only links in links/")
 
     return Built(
@@ -294,7 +294,7 @@ def mirror(rng: random.Random) -> Built:
         files[f"{source}/pages/draft{number}{skip[1:]}"] = "unfinished\n"
 
     def check(look: Look) -> None:
-        folders = sorted(path for path, entry in look.tree(copy).items() if entry.kind == "d")
+        folders = sorted(path for path, entry in look.tree(copy).items() if entry.kind == "directory")
         wanted = {""} | {p.rpartition("/")[0].removeprefix(copy).lstrip("/") for p in after if after[p] is not None}
         wanted |= {path.rpartition("/")[0] for path in wanted}
         same(folders, sorted(wanted), f"folders of {copy}/")

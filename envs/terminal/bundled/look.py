@@ -1,7 +1,7 @@
 """What a hidden check reads of a final state, and how it keeps from being deceived.
 
-The agent is root inside and may have replaced any program. So contents are read by the backend, databases are opened
-here, git objects are hashed again. Only names and modes come from a program (``find``), which is looked at first.
+The agent is root inside and may have replaced any program. So trees and contents are read by the backend from outside,
+databases are opened here, git objects are hashed again.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import secrets
 import shlex
 import sqlite3
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pivotgym.envs.sandbox import CommandResult, Sandbox, SandboxFileError
+from pivotgym.envs.sandbox import CommandResult, Entry, Sandbox, SandboxFileError
 from pivotgym.envs.terminal.tasks import Final
 
 _STEPS = 2_000_000
@@ -31,15 +29,6 @@ class Wrong(Exception):
     """The final state is not what was asked for; the message says where."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A path of a tree: ``kind`` as ``find -printf %y`` gives it (``f``, ``d``, ``l`` …), mode bits, link target."""
-
-    kind: str
-    mode: int
-    target: str = ""
-
-
 class Look:
     """A view of the final state, in a fork of its own; relative paths are below the work directory."""
 
@@ -48,7 +37,6 @@ class Look:
         self._final, self._workdir = final, workdir
         self._stack = ExitStack()
         self._box: Sandbox | None = None
-        self._finds = False
 
     def __enter__(self) -> Self:
         return self
@@ -101,23 +89,14 @@ class Look:
 
     def tree(self, root: str = ".") -> dict[str, Entry]:
         """Everything below ``root`` by relative path, ``root`` itself as ``""``, links not followed."""
-        top = self.path(root) if root != "." else self._workdir
-        self._trust_find()
-        listing = f"/tmp/.{secrets.token_hex(8)}"
-        self.box.run(f"/usr/bin/find {shlex.quote(top)} -printf '%y %m %P\\t%l\\n' > {listing}")
-        found = {}
-        for line in self.text(listing).splitlines():
-            if line.count("\t") == 1 and line.count(" ") >= 2:
-                head, target = line.split("\t")
-                kind, mode, path = head.split(" ", 2)
-                found[path] = Entry(kind, int(mode, 8), target)
-        if "" not in found:
-            raise Wrong(f"{root} is not there")
-        return found
+        try:
+            return self.box.tree(self.path(root) if root != "." else self._workdir)
+        except SandboxFileError as error:
+            raise Wrong(f"{root} cannot be listed: {error}") from error
 
     def files(self, root: str = ".") -> list[str]:
         """Relative paths of what is no directory below ``root``, sorted; Python's caches are left out."""
-        return sorted(p for p, entry in self.tree(root).items() if entry.kind != "d" and "__pycache__" not in p)
+        return sorted(p for p, entry in self.tree(root).items() if entry.kind != "directory" and "__pycache__" not in p)
 
     def query(self, path: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query on a SQLite database, executed here. Raises Wrong where it cannot be made."""
@@ -137,16 +116,6 @@ class Look:
                 raise Wrong(f"{path}: {sql}: {error}") from error
             finally:
                 connection.close()
-
-    def _trust_find(self) -> None:
-        if self._finds:
-            return
-        # A copy of another binary in its place prints no such listing, so this is enough to keep scripts out.
-        if not self.bytes("/usr/bin/find").startswith(b"\x7fELF"):
-            raise Wrong("/usr/bin/find is not the program any more")
-        if not self.absent("/etc/ld.so.preload"):
-            raise Wrong("a library is loaded into every program")
-        self._finds = True
 
 
 def decode(data: bytes, what: str) -> str:
@@ -202,7 +171,7 @@ def table(expected: Sequence[Sequence[object]], delimiter: str = ",", *, ordered
 def modes(look: Look, root: str, expected: Mapping[str, int]) -> None:
     """Raises Wrong where permission bits below ``root`` differ from those expected, or paths are missing or new."""
     tree = look.tree(root)
-    found = {path: entry.mode for path, entry in tree.items() if entry.kind != "l"}
+    found = {path: entry.mode for path, entry in tree.items() if entry.kind != "link"}
     for path in sorted(found.keys() | expected.keys()):
         if found.get(path) != expected.get(path):
             state = "missing" if path not in found else f"{found[path]:04o}" if path in expected else "new"

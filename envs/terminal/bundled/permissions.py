@@ -92,7 +92,7 @@ def world_writable(rng: random.Random) -> Built:
 
     def check(look: Look) -> None:
         modes(look, "tree", _plain(wanted))
-        same(look.tree("tree")["etc/link"].kind, "l", "tree/etc/link")
+        same(look.tree("tree")["etc/link"].kind, "link", "tree/etc/link")
 
     return Built(
         ask(
