@@ -144,6 +144,8 @@ class Launcher:
             "fds": [_ARGS_FD, _SECCOMP_FD, _INFO_FD],
         }
         if root:
+            # Else nobody inside could open /dev/stdout. The other pipe stays closed: marks of ends come through it.
+            os.fchown(from_shell[1], FIRST_USER + user, FIRST_USER + user)
             request |= {"user": FIRST_USER + user, "map": [0, FIRST_USER, _USERS]}
         try:
             with self._lock:

@@ -268,3 +268,10 @@ def test_two_sandboxes_do_not_see_each_other() -> None:
             assert "ConnectionRefused" in two.run(f'python3 -c "{connect}"', timeout=5).output
         assert_usable(one)
         assert_usable(two)
+
+
+def test_standard_output_can_be_opened_by_its_name() -> None:
+    """The channel is the command's own output, and programs open it as ``/dev/stdout`` and ``/dev/stderr``."""
+    with sandbox() as made:
+        result = made.run("echo a | tee /dev/stderr; echo b > /dev/stdout; echo c > /proc/self/fd/2", timeout=5)
+        assert (sorted(result.output.split()), result.status) == (["a", "a", "b", "c"], 0), result
