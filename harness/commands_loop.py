@@ -69,7 +69,8 @@ class Bench:
         return all(row.met is not False for row in rows)
 
     def _verifiers(self) -> bool:
-        from pivotgym.harness.bench_verifiers import SETS, bench_verifiers, print_verifier_rows
+        from pivotgym.harness.bench_verifiers import bench_verifiers, print_verifier_rows
+        from pivotgym.verifiers.terminal_pairs import SETS
 
         rows = bench_verifiers(self.domains or SETS)
         print_verifier_rows(rows, OUT)

@@ -291,7 +291,8 @@ class Backend(ABC):
 
         Args:
             snapshot: from this backend.
-            fresh_shell: with a new shell instead of the kept one: nothing the agent defined or exported is in it.
+            fresh_shell: with a new shell instead of the kept one: nothing the agent defined or exported is in it. It
+                stands in the working directory, or in ``/`` where the agent left no such directory.
             config: another user, working directory, environment or limits on the same image; implies a fresh shell.
         """
 

@@ -116,7 +116,9 @@ class BubblewrapBackend(Backend):
         sandbox = BubblewrapSandbox(self, config or snapshot.config, chain, ShellState() if fresh else snapshot.shell)
         if fresh:
             try:
-                sandbox.enter(sandbox.config.workdir)
+                # What the agent made of its directory must not keep a judge out.
+                with contextlib.suppress(SandboxFileError):
+                    sandbox.enter(sandbox.config.workdir)
             except BaseException:
                 sandbox.stop()
                 raise

@@ -17,6 +17,7 @@ from pivotgym.envs.sandbox.base import (
     Sandbox,
     SandboxConfig,
     SandboxError,
+    SandboxFileError,
     ShellState,
     Snapshot,
     Usage,
@@ -220,8 +221,13 @@ class DockerSandbox(Sandbox):
     def settle(self, special: dict[str, bytes]) -> None:
         """Makes the working directory and puts back what a commit does not hold; done once, before anything runs."""
         client, container = self._backend.client, self._container
-        if self.config.workdir != "/":
-            docker_files.make_folders(client, container.id, self.config.workdir, (self._who.uid, self._who.gid))
+        if not self._shell.text and self._shell.cwd != "/":  # a kept shell stands where it stood
+            try:
+                docker_files.make_folders(client, container.id, self._shell.cwd, (self._who.uid, self._who.gid))
+            except SandboxFileError:
+                if self._image.base:
+                    raise
+                self._shell = ShellState()  # what the agent made of its directory must not keep a judge out
         for path, data in special.items():
             text = data.decode("utf-8", "surrogateescape")
             container.execute(["bash", "-c", 'builtin printf %s "$1" >"$2"', "bash", text, path])

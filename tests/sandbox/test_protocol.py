@@ -314,6 +314,19 @@ def test_a_fresh_shell_on_kept_files(box: Sandbox, fork: Load) -> None:
     assert output(child, "ls /tmp; cat /tmp/file; echo $EVIL; pwd") == "file\nreal\n\n/root/work\n"
 
 
+@pytest.mark.parametrize("trick", ["rm -r /root/work; ln -s /nowhere /root/work", "rm -r /root/work; touch /root/work"])
+def test_no_directory_keeps_a_judge_out(box: Sandbox, fork: Load, trick: str) -> None:
+    box.run(f"cd /; {trick}; echo kept > /root/file")
+    assert output(fork(taken(box), fresh_shell=True), "pwd; cat /root/file") == "/\nkept\n"
+
+
+def test_a_removed_working_directory_stays_removed(box: Sandbox, fork: Load) -> None:
+    box.run("cd /tmp; rm -r /root/work")
+    child = fork(taken(box))
+    assert output(child, "pwd; ls -d /root/work 2>&1") == output(box, "pwd; ls -d /root/work 2>&1")
+    assert "No such file" in output(child, "ls -d /root/work 2>&1")
+
+
 def test_another_user_on_the_same_files(box: Sandbox, fork: Load) -> None:
     box.run("echo open > /tmp/open; echo closed > /tmp/closed; chmod 600 /tmp/closed")
     child = fork(taken(box), config=box.config.model_copy(update={"user": 1234, "workdir": "/tmp"}))
@@ -347,6 +360,23 @@ def test_changes_of_every_kind(box: Sandbox, backend: Backend, fork: Load) -> No
     assert found["b"].kind == "absent"
     assert found["pipe"].kind == "fifo"
     assert (found["/tmp"].mode, found["/tmp"].owner) == ("0700", "0:0")
+
+
+def test_large_files_are_compared_by_what_they_hold(box: Sandbox, backend: Backend, fork: Load) -> None:
+    box.run("head -c 20000000 /dev/zero > full; truncate -s 20000000 holes; truncate -s 900M huge")
+    start = taken(box)
+    began = time.monotonic()
+    one, two, three = fork(start), fork(start), fork(start)
+    one.run("rm holes; head -c 20000000 /dev/zero > holes")
+    two.run("printf x | dd of=holes bs=1 seek=19999999 conv=notrunc 2>/dev/null; rm huge; truncate -s 900M huge")
+    three.run("printf x | dd of=full bs=1 seek=123456 conv=notrunc 2>/dev/null; touch huge")
+    ends = [taken(child) for child in (one, two, three)]
+    assert [[change.path for change in backend.changes(start, end)] for end in ends] == [
+        [],
+        ["/root/work/holes"],
+        ["/root/work/full"],
+    ]
+    assert time.monotonic() - began < 30
 
 
 def test_equal_ends_by_other_ways_have_no_difference(box: Sandbox, backend: Backend, fork: Load) -> None:
