@@ -317,7 +317,9 @@ def test_a_fresh_shell_on_kept_files(box: Sandbox, fork: Load) -> None:
 @pytest.mark.parametrize("trick", ["rm -r /root/work; ln -s /nowhere /root/work", "rm -r /root/work; touch /root/work"])
 def test_no_directory_keeps_a_judge_out(box: Sandbox, fork: Load, trick: str) -> None:
     box.run(f"cd /; {trick}; echo kept > /root/file")
-    assert output(fork(taken(box), fresh_shell=True), "pwd; cat /root/file") == "/\nkept\n"
+    where, kept = output(fork(taken(box), fresh_shell=True), "pwd; cat /root/file").splitlines()
+    # A link to nowhere may be followed, inside, and what it leads to made.
+    assert kept == "kept" and where in (("/", "/root/work") if "ln -s" in trick else ("/",))
 
 
 def test_a_removed_working_directory_stays_removed(box: Sandbox, fork: Load) -> None:
