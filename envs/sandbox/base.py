@@ -6,19 +6,26 @@ A *backend* starts sandboxes and loads snapshots; a *sandbox* is one running mac
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pivotgym.envs.errors import InfrastructureError
+from pivotgym.envs.errors import BadInput, InfrastructureError
 from pivotgym.envs.trajectory import JsonObject
 
 Ending = Literal["exit", "timeout", "idle", "memory", "disk", "shell_exit", "shell_killed"]
 """How a command ended: by itself, after its time or without output for too long, over a limit, or with its shell."""
+
+
+HARD_LINKS = "hard links"
+"""How :attr:`Sandbox.incomplete` begins where files have several names, which the backend's snapshots would part."""
+CANNOT_START = "[the shell cannot be started]"
+"""Output of every command where commands before it left no shell that comes up. That is their doing, no failure."""
 
 
 class SandboxError(InfrastructureError):
@@ -64,10 +71,13 @@ class SandboxConfig(BaseModel):
         image: ``host`` (this machine's programs, none of its data; bubblewrap only), a folder that holds a root file
             system, a tar archive of one, or the name of a Docker image.
         user: name or number of the user inside; a number needs no entry in ``/etc/passwd``.
-        workdir: where the shell starts; made if it is not there.
+        workdir: absolute path where the shell starts; made if it is not there.
         env: environment variables of the shell, beside PATH, HOME, USER, LANG and TERM.
-        hostname: inside.
+        hostname: inside; letters, digits, ``.``, ``_`` and ``-``, at most 64.
         limits: what it may use.
+
+    Raises:
+        BadInput: a value that is none of these, or holds a NUL character.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +88,50 @@ class SandboxConfig(BaseModel):
     env: dict[str, str] = Field(default_factory=dict)
     hostname: str = "sandbox"
     limits: Limits = Limits()
+
+    # BadInput, which pydantic hands on as it is: tasks and trajectories bring these fields, and people read it.
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, value: str) -> str:
+        if not value or "\0" in value:
+            raise BadInput(f"no name of an image: {value[:80]!r}", field="image")
+        return value
+
+    @field_validator("user")
+    @classmethod
+    def _user(cls, value: str | int) -> str | int:
+        if isinstance(value, str) and not _USER.fullmatch(value):
+            raise BadInput(f"no name or number of a user: {value[:80]!r}", field="user")
+        return value
+
+    @field_validator("workdir")
+    @classmethod
+    def _workdir(cls, value: str) -> str:
+        if not value.startswith("/") or "\0" in value:
+            raise BadInput(f"no absolute path: {value[:80]!r}", field="workdir")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _env(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not name or "=" in name or "\0" in name:
+                raise BadInput(f"no name of an environment variable: {name[:80]!r}", field="env")
+            if "\0" in text:
+                raise BadInput("a NUL character in its value", field=f"env.{name}")
+        return value
+
+    @field_validator("hostname")
+    @classmethod
+    def _hostname(cls, value: str) -> str:
+        if not _HOSTNAME.fullmatch(value):
+            raise BadInput(f"no host name of at most 64 characters: {value[:80]!r}", field="hostname")
+        return value
+
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,63}\$?")
+_HOSTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import functools
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox import rooted
 from pivotgym.envs.sandbox.base import (
+    CANNOT_START,
+    HARD_LINKS,
     Backend,
     Cleaned,
     CommandResult,
@@ -32,12 +35,13 @@ from pivotgym.envs.sandbox.base import (
     Snapshot,
     Usage,
 )
-from pivotgym.envs.sandbox.bubblewrap_process import FIRST_USER, Launcher, Running, bwrap_binary
+from pivotgym.envs.sandbox.bubblewrap_process import Launcher, Running, bwrap_binary
 from pivotgym.envs.sandbox.compare import compare
 from pivotgym.envs.sandbox.host_base import Base, host_mounts, image_mounts, user_number
-from pivotgym.envs.sandbox.layers import Chain, LayerStore, measure, remove_tree
+from pivotgym.envs.sandbox.layers import Chain, LayerStore, hard_linked, measure, remove_tree
 from pivotgym.envs.sandbox.runs import RunFolder, state_folder, sweep
 from pivotgym.envs.sandbox.session import ShellSession
+from pivotgym.envs.sandbox.users import first_user
 from pivotgym.envs.sandbox.watch import Guard, Watch
 
 _GRACE = 0.05
@@ -145,7 +149,7 @@ class BubblewrapBackend(Backend):
     @property
     def first_user(self) -> int | None:
         """Number outside of user 0 inside; None where oneself is everybody inside."""
-        return FIRST_USER if os.geteuid() == 0 else None
+        return first_user()
 
     @property
     def layers(self) -> LayerStore:
@@ -182,6 +186,13 @@ class BubblewrapBackend(Backend):
         return self._launcher is not None and self._launcher.alive
 
 
+class BrokenState(Exception):
+    """The shell does not come up on these files, and does on those they began as: commands made them so."""
+
+    def __str__(self) -> str:
+        return "the sandbox does not start any more on what was made of its files"
+
+
 class BubblewrapSandbox(Sandbox):
     """One sandbox. Runs only while something is executed in it or lives in its background."""
 
@@ -190,9 +201,10 @@ class BubblewrapSandbox(Sandbox):
         self.incomplete = ""
         self._backend, self._chain, self._shell = backend, chain, shell
         self._upper: Path | None = None
+        self._roots: list[tuple[int, int, int]] = []
         self._running: Running | None = None
         self._session: ShellSession | None = None
-        self._stopped = False
+        self._stopped = self._broken = False
         self._disk_before = 0
         self._lock = threading.RLock()  # the guard comes from a thread of its own
         backend.guard.add(self._between)
@@ -212,7 +224,10 @@ class BubblewrapSandbox(Sandbox):
         shell: Sequence[str] | None = None,
     ) -> CommandResult:
         """Runs a command in the session's shell."""
-        session = self._ready()
+        try:
+            session = self._ready()
+        except BrokenState:
+            return CommandResult(CANNOT_START, None, "shell_killed", cwd=self.shell.cwd)
         watch = self._watch()
         result = session.run(
             command,
@@ -242,8 +257,12 @@ class BubblewrapSandbox(Sandbox):
         with self._root() as root:
             return rooted.tree_inside(root, path, max_entries)
 
+    @_alone
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Writes a file as the sandbox's user."""
+        most = self.config.limits.file_bytes
+        if len(data) > most:
+            raise SandboxFileError(f"{path}: {len(data)} bytes, more than the {most} a file may have (file_bytes)")
         with self._root() as root:
             rooted.write_inside(root, path, data, mode, self._outside_user())
 
@@ -251,7 +270,7 @@ class BubblewrapSandbox(Sandbox):
     def snapshot(self, *, live: bool = False) -> Snapshot | None:
         """Freezes what was written. With ``live`` background processes do not hinder it: they are killed."""
         self.incomplete = ""
-        if self._running is not None and not live:
+        if not live:
             self.incomplete = self._what_is_lost()
             if self.incomplete:
                 return None
@@ -263,9 +282,11 @@ class BubblewrapSandbox(Sandbox):
             for folder in upper.glob("w*"):
                 remove_tree(folder)
             below = self._chain
-            self._chain = self._backend.layers.freeze(
-                upper, below, [bases for _, bases in self._backend.mounts(self.config.image)]
-            )
+            mounts = self._backend.mounts(self.config.image)
+            roots = [os.stat(upper / str(index)) for index in range(len(mounts))]  # noqa: PTH116
+            self._chain = self._backend.layers.freeze(upper, below, [bases for _, bases in mounts])
+            for index, status in enumerate(roots):  # a merged layer has the oldest one's
+                _dress(self._chain.layers[-1].path / str(index), status, self._backend.first_user)
             self._backend.layers.release(below)
             nbytes = self._chain.layers[-1].nbytes
             self._disk_before = 0
@@ -320,36 +341,64 @@ class BubblewrapSandbox(Sandbox):
 
     def _ready(self) -> ShellSession:
         """A session that answers. A command may have spoiled the stream or its shell for good: then a new one."""
+        if self._broken:
+            raise BrokenState
         session = self._ensure()
         try:
             session.prepare()
         except SandboxError:
             self._halt()
             session = self._ensure()
-            session.prepare()
+            try:
+                session.prepare()
+            except SandboxError:
+                self._halt()
+                if not self._backend.launcher_alive() or not self._changed_by_its_commands():
+                    raise
+                self._broken = True
+                raise BrokenState from None
         return session
+
+    def _changed_by_its_commands(self) -> bool:
+        """Whether a shell that does not come up is the doing of what ran here: on the bare base it does come up."""
+        if not self._chain.layers and (self._upper is None or not self._wrote()):
+            return False
+        bare = self.config.model_copy(update={"workdir": "/"})
+        self._backend.start(bare).stop()  # raises where this machine is what fails
+        return True
 
     def _new_upper(self) -> Path:
         folder = self._backend.layers.new_folder()
         owner = self._backend.first_user
-        for index, (_, bases) in enumerate(self._backend.mounts(self.config.image)):
+        for index in range(len(self._backend.mounts(self.config.image))):
             for name in (str(index), f"w{index}"):
                 (folder / name).mkdir()
-            # The topmost folder's mode and owner are what the mount shows.
-            status = os.stat(bases[0])  # noqa: PTH116
-            (folder / str(index)).chmod(status.st_mode & 0o7777)
-            if owner is not None:
-                for name in (str(index), f"w{index}"):
+                if owner is not None:
                     os.chown(folder / name, owner, owner)
-            os.utime(folder / str(index), ns=(status.st_atime_ns, status.st_mtime_ns))
+            # The topmost folder's mode and owner are what the mount shows.
+            _dress(folder / str(index), self._below(index), owner)
+        self._roots = self._roots_of(folder)
         return folder
+
+    def _roots_of(self, upper: Path) -> list[tuple[int, int, int]]:
+        """Mode and owner of the mounts' own folders."""
+        found = [os.stat(upper / str(index)) for index in range(len(self._backend.mounts(self.config.image)))]  # noqa: PTH116
+        return [(status.st_mode, status.st_uid, status.st_gid) for status in found]
+
+    def _below(self, index: int) -> os.stat_result:
+        """The root of a mount as it was when the writable folder was laid over it."""
+        bases = self._backend.mounts(self.config.image)[index][1]
+        below = [layer.path / str(index) for layer in reversed(self._chain.layers)]
+        return os.stat(next((path for path in below if path.is_dir()), bases[0]))  # noqa: PTH116
 
     def _wrote(self) -> bool:
         assert self._upper is not None
-        return any(
-            next(os.scandir(self._upper / str(index)), None) is not None
-            for index in range(len(self._backend.mounts(self.config.image)))
-        )
+        if self._roots_of(self._upper) != self._roots:
+            return True
+        try:
+            return any(next(os.scandir(self._upper / str(index)), None) for index in range(len(self._roots)))
+        except PermissionError:  # locked against its owner by what is below already
+            return True
 
     def _halt(self) -> None:
         if self._session is not None:
@@ -360,7 +409,10 @@ class BubblewrapSandbox(Sandbox):
 
     @contextlib.contextmanager
     def _root(self) -> Iterator[int]:
-        self._ready()
+        try:
+            self._ready()
+        except BrokenState as error:
+            raise SandboxFileError(str(error)) from None
         assert self._running is not None
         root = self._running.open_root()
         try:
@@ -376,8 +428,9 @@ class BubblewrapSandbox(Sandbox):
 
     def _what_is_lost(self) -> str:
         """What a snapshot of layers and shell state would not hold; empty when nothing."""
-        assert self._running is not None
-        return self._running.beyond_files(_GRACE)
+        lost = self._running.beyond_files(_GRACE) if self._running is not None else ""
+        linked = hard_linked(self._upper) if not lost and self._upper is not None else None
+        return lost if linked is None else f"{HARD_LINKS}: {linked}"
 
     def _watch(self) -> Watch:
         running, upper = self._running, self._upper
@@ -400,3 +453,12 @@ class BubblewrapSandbox(Sandbox):
             return
         finally:
             self._lock.release()
+
+
+def _dress(folder: Path, like: os.stat_result, first: int | None) -> None:
+    """Gives a mount's writable folder the mode, owner and times of another; what is nobody's inside becomes root's."""
+    if first is not None:
+        user, group = (max(number, first) for number in (like.st_uid, like.st_gid))
+        os.chown(folder, user, group)
+    folder.chmod(stat.S_IMODE(like.st_mode))
+    os.utime(folder, ns=(like.st_atime_ns, like.st_mtime_ns))

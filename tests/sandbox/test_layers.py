@@ -62,14 +62,14 @@ def random_command(rng: random.Random) -> str:
             f"ln -sfn {one} {two}",
             f"chmod {rng.choice(['700', '755', '711'])} {one}",
             f"rm -rf {one}/pipe && mkfifo {one}/pipe",  # never written to: opening it would wait for a reader
-            f"ln -f {one} {two}",
+            f"cp -a {one} {two}",
             f"rm -rf /etc/skel && mkdir -p /etc/skel && echo {text} > /etc/skel/x",
             f"rm -rf /etc/perl /opt; mkdir -p /opt; echo {text} > /etc/perl",
         ]
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_many_kept_states_are_what_one_long_session_is(
     bubblewrap: BubblewrapBackend, begin: Callable[[], Sandbox], seed: int
 ) -> None:
@@ -102,7 +102,7 @@ def test_many_kept_states_are_what_one_long_session_is(
 
 def test_three_hundred_turns(bubblewrap: BubblewrapBackend, begin: Callable[[], Sandbox]) -> None:
     box = begin()
-    box.run("mkdir big; for i in $(seq 400); do echo $i > big/$i; done")
+    box.run("mkdir big; for i in $(seq 3000); do echo $i > big/$i; done")
     snapshots = [taken(box)]
     for turn in range(300):
         box.run(f"echo {turn} >> log; rm big/{turn + 1}; x={turn}")
@@ -110,11 +110,11 @@ def test_three_hundred_turns(bubblewrap: BubblewrapBackend, begin: Callable[[], 
     for turn in (0, 1, 137, 300):
         fork = bubblewrap.load(snapshots[turn])
         found = fork.run("cat log 2>/dev/null | wc -l; ls big | wc -l; echo ${x--}").output.split()
-        assert found == [str(turn), str(400 - turn), str(turn - 1) if turn else "-"]
+        assert found == [str(turn), str(3000 - turn), str(turn - 1) if turn else "-"]
         fork.stop()
     # The first layer holds more than all that came later: it is not copied along.
     last = snapshots[-1].payload
-    assert isinstance(last, Chain) and last.layers[0].entries > 400
+    assert isinstance(last, Chain) and last.layers[0].entries > 3000
 
 
 def test_times_and_permissions_survive_merging(bubblewrap: BubblewrapBackend, begin: Callable[[], Sandbox]) -> None:
@@ -128,6 +128,16 @@ def test_times_and_permissions_survive_merging(bubblewrap: BubblewrapBackend, be
     snapshot = taken(box)
     fork = bubblewrap.load(snapshot)
     assert fork.run(LISTING).output == before
+    fork.stop()
+
+
+def test_merging_shows_in_no_listing(bubblewrap: BubblewrapBackend, begin: Callable[[], Sandbox]) -> None:
+    box = begin()
+    for turn in range(2 * MAX_LAYERS):
+        box.run(f"echo {turn} > f{turn}")
+        snapshot = taken(box)
+    fork = bubblewrap.load(snapshot)
+    assert fork.run("find . -type f -links +1; stat -c %h f0").output == "1\n"
     fork.stop()
 
 

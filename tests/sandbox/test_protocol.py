@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -257,6 +258,72 @@ def test_values_bash_has_to_quote_travel(box: Sandbox, fork: Load) -> None:
     child = fork(taken(box))
     assert output(child, seen) == output(box, seen) == before
     assert output(child, "ls /tmp/never 2>&1").startswith("ls: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "probe", "shown"),
+    [
+        ("false", "echo $?", "1"),
+        ("(exit 42)", "echo $?", "42"),
+        ("set -- a 'b c' ''", 'echo $# "$2"', "3 b c"),
+        ("[[ xabcx =~ a(b) ]]", 'echo "${BASH_REMATCH[1]}"', "b"),
+        ("enable -n echo", "type -t echo", "file"),
+        ("hash -p /bin/true zz", "zz; builtin echo $?", "0"),
+        ("set -e; ! true", "echo $?", "0"),
+    ],
+)
+def test_what_bash_holds_beside_names_travels(box: Sandbox, fork: Load, before: str, probe: str, shown: str) -> None:
+    box.run(f"touch file; {before}")
+    child = fork(taken(box))
+    found = output(child, probe)
+    assert found.split() == shown.split()
+    assert found == output(box, probe)
+
+
+def test_names_of_one_file(box: Sandbox, backend: Backend, fork: Load) -> None:
+    box.run("echo 1 > a; ln a b")
+    snapshot = box.snapshot()
+    if snapshot is None:
+        assert "hard links" in box.incomplete
+        return
+    child = fork(snapshot)
+    child.run("echo 2 > a")
+    assert output(child, "cat b; stat -c %h a") == "2\n2\n"
+
+
+def test_redirected_output_is_no_loss(box: Sandbox, fork: Load) -> None:
+    box.run("exec > /tmp/out; touch file")
+    snapshot = box.snapshot()
+    if snapshot is not None:
+        assert output(fork(snapshot), "echo hi") == ""
+    else:
+        assert "output" in box.incomplete
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        "rm -f /usr/bin/bash",
+        "printf 'garbage' > /tmp/x; chmod +x /tmp/x; mv /tmp/x /usr/bin/bash",
+        "rm -f /lib64 /lib",
+    ],
+)
+def test_who_breaks_the_shell_breaks_no_run(box: Sandbox, backend: Backend, fork: Load, sabotage: str) -> None:
+    box.run("echo before > file")
+    whole = taken(box)
+    box.run(sabotage)
+    snapshot = taken(box)
+    broken = fork(snapshot)
+    for one in (broken, fork(snapshot, fresh_shell=True)):
+        result = one.run("echo hi")
+        assert (result.output, result.status, result.ending) == ("[the shell cannot be started]", None, "shell_killed")
+        with contextlib.suppress(SandboxFileError):  # it may be out of reach, but not wrong
+            assert one.read_file("/root/work/file") == b"before\n"
+    assert taken(broken) is not None
+    assert backend.changes(whole, snapshot)
+    assert output(fork(whole), "cat file") == "before\n"
+    assert box.run("kill -9 -1; echo x").ending == "shell_killed"
+    assert box.run("echo hi").ending == "shell_killed"
 
 
 def test_the_environment_travels(start: Callable[..., Sandbox], fork: Load) -> None:
