@@ -50,12 +50,13 @@ def compare(mounts: Sequence[Base], before: Chain, after: Chain, first_user: int
     changed = (*before.layers[common:], *after.layers[common:])
     found: list[FileChange] = []
     ones, twos = stack_of(mounts, before), stack_of(mounts, after)
-    skip = {mount.inside for mount in ones} - {"/"}
+    skip = {mount.inside for mount in ones}
     unlocked = Unlocked()
     try:
         for index, (one, two) in enumerate(zip(ones, twos, strict=True)):
             touched = [str(layer.path / str(index)) for layer in changed]
-            walk = _Walk(first_user, skip if one.inside == "/" else set(), found, unlocked)
+            walk = _Walk(first_user, skip, found, unlocked)
+            walk.root(one, two)
             walk.tree("" if one.inside == "/" else one.inside, one.folders, two.folders, touched)
     finally:
         unlocked.lock()
@@ -71,6 +72,21 @@ class _Walk:
     skip: set[str]
     found: list[FileChange]
     unlocked: Unlocked
+
+    def root(self, one: Mount, two: Mount) -> None:
+        """Compares what two mounts' own folders are."""
+        before, after = (self._root(mount) for mount in (one, two))
+        if before != after:
+            self.found.append(_replace(after, before.kind))
+
+    def _root(self, mount: Mount) -> FileChange:
+        status = os.stat(mount.folders[0])  # noqa: PTH116
+        # The writable folder above a base that is nobody's inside is root's.
+        numbers = (status.st_uid, status.st_gid) if self.first_user is not None else (0, 0)
+        user, group = (max(number - (self.first_user or 0), 0) for number in numbers)
+        return FileChange(
+            mount.inside, "directory", mode=f"{stat.S_IMODE(status.st_mode):04o}", owner=f"{user}:{group}"
+        )
 
     def tree(self, path: str, one: _Folders, two: _Folders, touched: Sequence[str] | None) -> None:
         """Compares all below a folder; ``touched``: the changed layers' folders here, None to compare everything."""

@@ -9,20 +9,20 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox.base import SandboxError
+from pivotgym.envs.sandbox.host_usr import hidden_parts, make_usr, shown_python
 from pivotgym.envs.sandbox.layers import remove_tree
 
 _MADE_AT = 1_704_067_200
 """Times of what is made here, 2024-01-01: the same listing on every machine."""
-_VERSION = "4"
+_VERSION = "5"
 """Goes up when the made folders change."""
-
-_LOCAL = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
 Base = tuple[str, tuple[str, ...]]
 """What one mount stands on: its place inside, and folders here, the one that lies on top first."""
 
@@ -97,7 +97,7 @@ _FOLDERS = {
 
 
 def host_mounts(state: Path, owner: int | None) -> list[Base]:
-    """The base of ``host``: a small root folder made here, and this machine's ``/usr`` below it.
+    """The base of ``host``: a small root folder made here, and this machine's ``/usr`` without what is the site's.
 
     Args:
         state: folder that keeps made bases.
@@ -106,12 +106,15 @@ def host_mounts(state: Path, owner: int | None) -> list[Base]:
     Returns:
         One base a mount.
     """
-    with _made_once(state / f"host-{_VERSION}") as folder:
+    hidden, python = hidden_parts(), shown_python()
+    # What is hidden differs between installations of this package.
+    mark = f"{owner} {[str(path) for path in hidden]} {python} {sys.version}"
+    made = state / f"host-{_VERSION}-{hashlib.sha256(mark.encode()).hexdigest()[:6]}"
+    with _made_once(made) as folder:
         if folder is not None:
             (folder / "root").mkdir(mode=0o755)
             _make_host_root(folder / "root", owner)
-            _make_usr_folders(folder / "usr", owner)
-    made = state / f"host-{_VERSION}"
+            _make_usr(folder / "usr", hidden, python, owner)
     return [("/", (f"{made}/root",)), ("/usr", (f"{made}/usr", "/usr"))]
 
 
@@ -135,7 +138,7 @@ def image_mounts(state: Path, image: str, owner: int | None) -> list[Base]:
             return [("/", (str(path),))]
     elif not tarfile.is_tarfile(path):
         raise BadInput("neither a folder nor a tar archive", file=path)
-    mark = f"{path.resolve()} {status.st_mtime_ns} {status.st_size} {_VERSION}"
+    mark = f"{path.resolve()} {status.st_mtime_ns} {status.st_size} {_VERSION} {owner}"
     name = f"image-{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
     with _made_once(state / name) as folder:
         if folder is not None:
@@ -159,8 +162,11 @@ def _made_once(target: Path) -> Iterator[Path | None]:
         remove_tree(making)
         making.mkdir(mode=0o755)
         making.chmod(0o755)
-        yield making
-        making.rename(target)
+        try:
+            yield making
+            making.rename(target)
+        except OSError as error:
+            raise SandboxError(f"a base for sandboxes cannot be made: {error}") from error
 
 
 def _make_host_root(folder: Path, owner: int | None) -> None:
@@ -201,22 +207,10 @@ def _make_host_root(folder: Path, owner: int | None) -> None:
         os.utime(path, (_MADE_AT, _MADE_AT), follow_symlinks=False)
 
 
-def _make_usr_folders(folder: Path, owner: int | None) -> None:
-    """The folders of ``/usr`` that root adds files to, to lie over this machine's: inside they are root's.
-
-    This machine's files below them stay nobody's: root inside removes and replaces them, but cannot change them.
-    """
-    folder.mkdir()
-    local = Path("/usr/local")
-    below = [path for depth in ("*", "*/*", "*/*/*") for path in local.glob(depth)]
-    named = ["bin", "include", "lib", "sbin", "share", "src", "local", *(f"local/{name}" for name in _LOCAL)]
-    found = [path.relative_to("/usr").as_posix() for path in below if path.is_dir() and not path.is_symlink()]
-    for name in dict.fromkeys([*named, *found]):
-        made, here = folder / name, Path("/usr", name)
-        made.mkdir(parents=True, exist_ok=True)
-        made.chmod(stat.S_IMODE(here.stat().st_mode) & 0o755 | 0o700 if here.is_dir() else 0o755)
+def _make_usr(folder: Path, hidden: Sequence[Path], python: Path | None, owner: int | None) -> None:
+    made = make_usr(folder, hidden, python)
     _settle(folder, owner, shift=False)
-    for path in [folder, *folder.rglob("*")]:
+    for path in made:  # a Python's files keep theirs
         os.utime(path, (_MADE_AT, _MADE_AT))
 
 

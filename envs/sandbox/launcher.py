@@ -5,8 +5,8 @@ socket and starts bubblewrap. Two reasons for not doing that in the main process
 memory takes long to fork, and the kernel's parent-death signal is bound to the thread that forked. When the other end
 of the socket is closed, however the main process died, this one ends, and the kernel kills every sandbox with it.
 
-Run by root, each sandbox gets a user namespace of its own in which 65,536 users map to unprivileged users outside; run
-by anyone else bubblewrap maps the one user itself.
+Where the request names a user, the sandbox gets a user namespace of its own in which 65,536 users map to unprivileged
+users outside; else bubblewrap maps the one user itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import select
@@ -167,6 +168,7 @@ def _namespace(user: int, mapping: list[int]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
+            os.close(go[1])
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
@@ -176,8 +178,10 @@ def _namespace(user: int, mapping: list[int]) -> int:
             os.read(go[0], 1)
         finally:
             os._exit(0)
+    os.close(ready[1])  # else a child that dies without a word would be waited for
     try:
-        failed = os.read(ready[0], 1)[0]
+        said = os.read(ready[0], 1)
+        failed = said[0] if said else errno.EPERM
         if failed:
             raise OSError(failed, f"no user namespace: {os.strerror(failed)}")
         for name in ("uid_map", "gid_map"):
@@ -185,10 +189,10 @@ def _namespace(user: int, mapping: list[int]) -> int:
                 file.write(" ".join(map(str, mapping)))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.write(go[1], b"x")
+        os.close(go[1])
         os.waitpid(pid, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        for descriptor in (*ready, *go):
+        for descriptor in (ready[0], go[0]):
             os.close(descriptor)
 
 

@@ -2,7 +2,8 @@
 
 Paths are resolved by ``openat2`` with ``RESOLVE_IN_ROOT``: absolute links and ``..`` stay inside the root whatever the
 sandbox plants or exchanges meanwhile; magic links (``/proc/…/fd``) are refused. Nothing that could block or act when
-opened (a FIFO, a device) is opened for its content.
+opened (a FIFO, a device) is opened for its content, and nothing of the kernel's own file systems is looked at: what
+``/proc`` tells depends on who asks, and here the host does.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 16
+_KEPT = frozenset({0x794C7630, 0x01021994})
+"""File systems that sandboxes keep files on: overlay and tmpfs (statfs(2))."""
 READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -50,13 +53,11 @@ def open_inside(root: int, path: str, flags: int, mode: int = 0, *, links: bool 
 def read_inside(root: int, path: str, max_bytes: int) -> bytes:
     """A regular file's content. Raises SandboxFileError."""
     try:
-        file = open_inside(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        file = _open_regular(root, path)
     except OSError as error:
         raise SandboxFileError(f"{path}: {error.strerror}") from None
     try:
         status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise SandboxFileError(f"{path}: no regular file")
         if status.st_size > max_bytes:
             raise SandboxFileError(f"{path}: {status.st_size} bytes, more than the {max_bytes} allowed")
         pieces, left = [], max_bytes + 1
@@ -72,6 +73,33 @@ def read_inside(root: int, path: str, max_bytes: int) -> bytes:
         os.close(file)
 
 
+def _open_regular(root: int, path: str) -> int:
+    """A regular file's descriptor, for reading. Raises OSError, or SandboxFileError for anything else."""
+    handle = open_inside(root, path, os.O_PATH)
+    try:
+        _check_file(handle, path)
+        # The very file that was looked at: by now there may be another one at its path.
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
+
+
+def _check_file(file: int, path: str) -> None:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise SandboxFileError(f"{path}: no regular file")
+    if not _is_kept(file):
+        raise SandboxFileError(f"{path}: not on a file system of the sandbox's own")
+
+
+def _is_kept(descriptor: int) -> bool:
+    """Whether an open file is a stored one, none that the kernel makes up (``/proc``, ``/dev/pts``)."""
+    found = ctypes.create_string_buffer(256)  # struct statfs has 120 bytes; its type comes first, as a long
+    if _LIBC.fstatfs(descriptor, found):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return struct.unpack_from("l", found)[0] & 0xFFFFFFFF in _KEPT
+
+
 def tree_inside(root: int, path: str, max_entries: int) -> dict[str, Entry]:
     """Everything below ``path``, see :meth:`Sandbox.tree`. Raises SandboxFileError."""
     top = path.rstrip("/") or "/"
@@ -79,6 +107,8 @@ def tree_inside(root: int, path: str, max_entries: int) -> dict[str, Entry]:
     try:
         handle = open_inside(root, top, os.O_PATH | os.O_NOFOLLOW)
         try:
+            if not _is_kept(handle):
+                raise SandboxFileError(f"{path}: not on a file system of the sandbox's own")
             found[""] = _entry(os.fstat(handle), "", handle)
         finally:
             os.close(handle)
@@ -86,6 +116,8 @@ def tree_inside(root: int, path: str, max_entries: int) -> dict[str, Entry]:
         with Unlocked() as unlocked:
             while folders:
                 inside = folders.pop()
+                if not _folder_is_kept(root, f"{top}/{inside}"):
+                    continue
                 folder = unlocked.open(root, f"{top}/{inside}")
                 try:
                     for name in os.listdir(folder):  # noqa: PTH208
@@ -100,6 +132,14 @@ def tree_inside(root: int, path: str, max_entries: int) -> dict[str, Entry]:
     except OSError as error:
         raise SandboxFileError(f"{path}: {error.strerror}") from None
     return found
+
+
+def _folder_is_kept(root: int, path: str) -> bool:
+    handle = open_inside(root, path, os.O_PATH | os.O_DIRECTORY, links=False)
+    try:
+        return _is_kept(handle)
+    finally:
+        os.close(handle)
 
 
 def _entry(status: os.stat_result, name: str, folder: int) -> Entry:
@@ -142,8 +182,7 @@ def write_inside(root: int, path: str, data: bytes, mode: int, user: int | None)
             make_directories(root, path.rpartition("/")[0])
             file = open_inside(root, path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
             try:
-                if not stat.S_ISREG(os.fstat(file).st_mode):
-                    raise SandboxFileError(f"{path}: no regular file")
+                _check_file(file, path)
                 os.ftruncate(file, 0)
                 view = memoryview(data)
                 while view:
