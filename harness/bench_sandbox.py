@@ -1,8 +1,9 @@
 """Timings of the sandboxes, backends side by side: the engine of ``pivotgym bench sandbox``.
 
-Everything here waits for other processes, so figures are medians of wall-clock time, with quartiles beside them; the
-backends take turns within one run. A sandbox begins to run with its first command, so forking and restoring are
-measured up to that command's output: that is when an agent could go on.
+Everything here waits for other processes, so figures are medians of wall-clock time, with quartiles beside them. The
+backends take turns where a figure is a few milliseconds, and follow one another where it is a session. A sandbox begins
+to run with its first command, so forking and restoring are measured up to that command's output: that is when an agent
+could go on.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ def bench_sandbox(
     turns: Sequence[int] = TURNS,
     forks: int = FORKS,
     tell: Callable[[str], None] = lambda _: None,
+    left_out: Callable[[str], None] = lambda _: None,
 ) -> list[SandboxRow]:
     """Measures start, command, snapshot, fork, restoring, and many forks at once.
 
@@ -123,6 +125,7 @@ def bench_sandbox(
         turns: which turns of a session are restored.
         forks: how many forks of one state live at once.
         tell: hears what is being done.
+        left_out: hears of a backend that does not run here.
 
     Raises:
         SandboxUnavailable: a backend that was named does not run here.
@@ -134,7 +137,7 @@ def bench_sandbox(
         except (InfrastructureError, MissingExtra) as error:
             if backends is not None:
                 raise
-            tell(f"{name} is left out: {error}")
+            left_out(f"{name} is left out: {error}")
     for number in range(repeats + 1):
         tell(f"start, command, snapshot, fork: {number}/{repeats}")
         for figures in chosen:
@@ -198,6 +201,7 @@ def _basics(figures: _Figures) -> None:
             _expect(box, "echo $x", "1\n")
         with figures.timed("command (a program)"):
             _expect(box, "/bin/cat d/1", "1\n")
+        figures.add("memory of one sandbox", box.usage().memory_bytes / 1e6, "MB")
         with figures.timed("snapshot after a change"):
             snapshot = _taken(box)
         with figures.timed("snapshot without a change"):
@@ -244,6 +248,7 @@ def _restores(figures: _Figures, repeats: int, turns: Sequence[int]) -> None:
                 for turn, milliseconds in zip(turns, taken, strict=True):
                     figures.add(f"restore of turn {turn} to first output", milliseconds)
                 figures.add(f"restore of turn {turns[-1]} over turn {turns[0]}", taken[-1] / taken[0], "x")
+        figures.add(f"disk of {max(turns)} kept turns", store.nbytes / 1e6, "MB")
     store.clear()
 
 
@@ -274,9 +279,10 @@ def _many_forks(figures: _Figures, forks: int) -> None:
             stack.callback(boxes[-1].stop)
             _expect(boxes[-1], f"echo {number} > mine; cat small", "small\n")
         figures.add(f"{label}: all, each to its first output", (time.perf_counter() - began) * 1000)
+        # All are alive and have run: it gets no more.
         used = [box.usage() for box in boxes]
         figures.add(f"{label}: disk", sum(usage.disk_bytes for usage in used) / 1e6, "MB")
-        figures.add(f"{label}: memory", sum(usage.memory_bytes for usage in used) / 1e6, "MB")
+        figures.add(f"{label}: peak memory", sum(usage.memory_bytes for usage in used) / 1e6, "MB")
         for number, one in enumerate(boxes):
             _expect(one, "cat mine", f"{number}\n")
 

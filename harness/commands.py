@@ -9,6 +9,7 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, Protocol
@@ -18,6 +19,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.trajectory import Task
 from pivotgym.harness.learner import LoraOptions
 from pivotgym.harness.pivots import FilterConfig
 from pivotgym.harness.profiling import ProfileConfig
@@ -54,9 +56,32 @@ def read_options(text: str) -> dict[str, Any]:
     return value
 
 
+def bundled_file(path: Path) -> Path:
+    """The packaged file that ``bundled:NAME`` stands for; any other path as it is. Raises BadInput for no such name."""
+    if not str(path).startswith("bundled:"):
+        return path
+    files = {
+        "terminal": "terminal/bundled/trajectories.jsonl.gz",
+        "servicedesk": "tools/servicedesk/trajectories.jsonl.gz",
+    }
+    name = str(path).partition(":")[2]
+    if name not in files:
+        raise BadInput(f"no bundled recordings {name!r}; there are: {', '.join(files)}", field="file")
+    return Path(str(resources.files("pivotgym.envs").joinpath(files[name])))
+
+
+def split_of(task: Task) -> str | None:
+    """The split a task's data names, itself or in its definition."""
+    named = task.data.get("split") or (task.data.get("definition") or {}).get("split")
+    return None if named is None else str(named)
+
+
 @dataclass
 class Convert:
-    """Convert a trajectory file to another format; the source's format is recognised."""
+    """Convert a trajectory file to another format; the source's format is recognised.
+
+    FILE may be bundled:terminal or bundled:servicedesk, the recordings that come with the package.
+    """
 
     file: Positional[Path]
     out: Path
@@ -65,6 +90,8 @@ class Convert:
     """pivotgym, openai or sharegpt"""
     source: str = "auto"
     """format of FILE"""
+    split: str | None = None
+    """only trajectories whose task is of this split (train, heldout)"""
     skip_bad: bool = False
     """report bad rows and go on instead of stopping at the first"""
 
@@ -73,8 +100,11 @@ class Convert:
         from pivotgym.envs.formats import load_trajectories, save_trajectories
 
         errors: list[BadInput] = []
-        rows = load_trajectories(self.file, self.source, "skip" if self.skip_bad else "raise", errors)
-        count = save_trajectories(self.out, rows, self.to)
+        rows = load_trajectories(bundled_file(self.file), self.source, "skip" if self.skip_bad else "raise", errors)
+        chosen = (
+            row for row in rows if self.split is None or (row.task is not None and split_of(row.task) == self.split)
+        )
+        count = save_trajectories(self.out, chosen, self.to)
         for error in errors:
             OUT.print(f"skipped {error}", highlight=False, markup=False, soft_wrap=True)
         OUT.print(f"{count} trajectories written to {self.out}, {len(errors)} rows skipped", highlight=False)

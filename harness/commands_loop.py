@@ -10,7 +10,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.harness.commands import OUT, read_options, write_figures
+from pivotgym.harness.commands import OUT, read_options, split_of, write_figures
 from pivotgym.harness.demo import DemoConfig
 
 
@@ -80,11 +80,14 @@ class Bench:
     def _sandbox(self) -> bool:
         from pivotgym.harness.bench_sandbox import bench_sandbox, print_sandbox_rows
 
+        missing: list[str] = []
         with Console(stderr=True).status("") as status:
-            rows = bench_sandbox(self.repeats, self.domains or None, tell=status.update)
+            rows = bench_sandbox(self.repeats, self.domains or None, tell=status.update, left_out=missing.append)
         print_sandbox_rows(rows, OUT)
+        for text in missing:
+            OUT.print(f"{text}; name the others with --domains to do without it", highlight=False, markup=False)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
-        return all(row.met is not False for row in rows)
+        return not missing and all(row.met is not False for row in rows)
 
 
 @dataclass
@@ -223,7 +226,7 @@ class Evaluate:
         options = read_options(self.env_options)
         env = make_env(self.env, options)
         try:
-            tasks = [task for task in env.tasks() if self.split is None or task.data.get("split") == self.split]
+            tasks = [task for task in env.tasks() if self.split is None or split_of(task) == self.split]
         finally:
             env.close()
         tasks = tasks[: self.tasks]
