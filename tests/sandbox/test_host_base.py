@@ -174,12 +174,8 @@ def test_a_locked_root_folder_can_be_kept_and_merged() -> None:
     with sandbox() as made:
         kept = []
         for number in range(MAX_LAYERS + 2):
-            assert (
-                made.run(
-                    f"touch /tmp/{number}; chmod {711 if number < MAX_LAYERS else 701} /; chmod 755 /usr", timeout=10
-                ).status
-                == 0
-            )
+            mode = 711 if number < MAX_LAYERS else 701
+            assert made.run(f"touch /tmp/{number}; chmod {mode} /; chmod 755 /usr", timeout=10).status == 0
             kept.append(made.snapshot())
             if number == 1:
                 assert made.run("chmod 0 /", timeout=10).status == 0

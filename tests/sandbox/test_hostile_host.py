@@ -311,6 +311,38 @@ def test_reading_proc_does_not_tell_of_the_host(path: str, secret: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["/proc/slabinfo", "/proc/self/environ", "/proc/cpuinfo", "/proc/sys/kernel/osrelease"]
+)
+def test_a_link_to_what_the_kernel_tells_the_host(path: str) -> None:
+    """``/proc`` answers by who asks: root of the host reads there what nobody inside may."""
+    with sandbox() as made:
+        made.run(f"ln -s {path} /tmp/l; ln -s /proc /tmp/p; ln -s /tmp/there /tmp/ok", timeout=5)
+        before = Path("/proc/sys/kernel/core_pattern").read_bytes()
+        for name in ("/tmp/l", path, path.replace("/proc", "/tmp/p")):
+            with pytest.raises(SandboxFileError):
+                made.read_file(name)
+            with pytest.raises(SandboxFileError):
+                made.write_file(name, b"x")
+        assert Path("/proc/sys/kernel/core_pattern").read_bytes() == before
+        # What is the sandbox's own is still reached, through links too.
+        made.write_file("/tmp/ok", b"mine")
+        made.write_file("/dev/shm/x", b"memory")
+        assert (made.read_file("/tmp/there"), made.read_file("/dev/shm/x")) == (b"mine", b"memory")
+        assert b"root" in made.read_file("/etc/passwd") and made.read_file("/usr/bin/env", max_bytes=1 << 20)
+
+
+def test_a_tree_stops_at_what_the_kernel_makes_up() -> None:
+    with sandbox() as made:
+        for path in ("/proc", "/proc/self", "/dev/pts"):
+            with pytest.raises(SandboxFileError):
+                made.tree(path)
+        made.run("touch /dev/shm/x", timeout=5)
+        found = made.tree("/dev")
+        assert found["shm/x"].kind == "file" and found["pts"].kind == "directory"
+        assert not [name for name in found if name.startswith("pts/")]
+
+
+@pytest.mark.parametrize(
     ("make", "path"),
     [
         ("mkfifo /tmp/f", "/tmp/f"),
