@@ -12,7 +12,9 @@ _SECOND_COMPLAINT = re.compile(r"^.*: -c: line \d+: syntax error: unexpected end
 _SOURCE_LINE = re.compile(r": -c: line \d+:")
 _UNFINISHED = re.compile(r": -c: line \d+: (?:unexpected EOF while looking|syntax error)")
 _NOT_A_NUMBER = re.compile(r"-?\bnan\b")
-_AWK = re.compile(r"\bm?awk\b")
+_AWK = re.compile(r"\b[mgn]?awk\b")
+# What gawk and mawk complain of is said in other words by each.
+_AWK_COMPLAINT = re.compile(r"^[mgn]?awk: .*\n?", re.MULTILINE)
 _SAME_FILE = re.compile(r"cp: '([^']+)' and '\1' are the same file")
 _PIPE = re.compile(r"^.*: (?:Cannot write: )?Broken pipe\n", re.MULTILINE)
 _PRINTS_TIMES = re.compile(r"%[actACTBW]|\bstat\b|\bls\s+-\w*l")
@@ -42,8 +44,9 @@ def cause_of_session(command: str, replayed: str, recorded: str) -> str | None:
     Returns:
         ``bash_version`` (another wording of the same complaint), ``awk_nan`` (``nan`` or ``-nan``: another awk or
         processor), ``order`` (the same words), ``race`` (two programs of a pipe, whichever ended first),
-        ``program_version``, ``host_files`` (what differs are files of the machine, not of the task), ``date`` (files
-        were chosen by their times, or their times shown), ``process_id``.
+        ``program_version`` (another version of the same program, or another awk, says the same in other words),
+        ``host_files`` (what differs are files of the machine, not of the task), ``date`` (files were chosen by their
+        times, or their times shown), ``process_id``.
     """
     if _complaints(replayed) == _complaints(recorded) and _UNFINISHED.search(recorded):
         return "bash_version"
@@ -53,7 +56,7 @@ def cause_of_session(command: str, replayed: str, recorded: str) -> str | None:
         return "order"
     if sorted(_PIPE.sub("", replayed).splitlines()) == sorted(_PIPE.sub("", recorded).splitlines()):
         return "race"
-    if _TREE.sub("", replayed) == _TREE.sub("", recorded):
+    if _TREE.sub("", replayed) == _TREE.sub("", recorded) or _awks_complain(command, replayed, recorded):
         return "program_version"
     if _differ_by_machine(command, replayed, recorded):
         return "host_files"
@@ -68,6 +71,13 @@ def cause_of_session(command: str, replayed: str, recorded: str) -> str | None:
 
 def _complaints(text: str) -> str:
     return _SOURCE_LINE.sub(": -c:", _SECOND_COMPLAINT.sub("", text))
+
+
+def _awks_complain(command: str, replayed: str, recorded: str) -> bool:
+    """Whether both times an awk complained, and nothing but the wording differs."""
+    complained = all(_AWK_COMPLAINT.search(text) for text in (replayed, recorded))
+    without = [_AWK_COMPLAINT.sub("", text) for text in (replayed, recorded)]
+    return bool(_AWK.search(command)) and complained and without[0] == without[1]
 
 
 def _in_another_order(replayed: str, recorded: str) -> bool:
