@@ -31,11 +31,12 @@ from pivotgym.envs.sandbox.base import (
 from pivotgym.envs.sandbox.docker_api import as_sandbox_error, connect, is_missing, retried
 from pivotgym.envs.sandbox.docker_changes import Differ
 from pivotgym.envs.sandbox.docker_clean import sweep
-from pivotgym.envs.sandbox.docker_container import Container, Shape
-from pivotgym.envs.sandbox.docker_identity import Identity, identity
+from pivotgym.envs.sandbox.docker_container import Container, ExecStream, Shape
+from pivotgym.envs.sandbox.docker_identity import ROOT, Identity, identity
 from pivotgym.envs.sandbox.docker_images import Image, ImageStore
 from pivotgym.envs.sandbox.docker_pool import WarmPool
-from pivotgym.envs.sandbox.docker_sandbox import DockerSandbox, DockerState
+from pivotgym.envs.sandbox.docker_sandbox import DockerSandbox, DockerState, environment
+from pivotgym.envs.sandbox.session import ShellSession
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -105,7 +106,7 @@ class DockerBackend(Backend):
         self._differ = Differ(self.client, look_at_layers="userns" not in options and "rootless" not in options)
         self._quota = self._has_quota()
         self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
-        self.clean()
+        sweep(self.client)
 
     def _own(self) -> None:
         """In a forked process everything is begun anew: what the parent made is the parent's to remove, and neither
@@ -158,8 +159,8 @@ class DockerBackend(Backend):
         self.images.release(state.image)
 
     def clean(self) -> Cleaned:
-        """Removes containers and images of dead processes."""
-        return sweep(self.client)
+        """Removes containers and images of dead processes, the images they built for others to use too."""
+        return sweep(self.client, caches=True)
 
     def shut_down(self) -> None:
         """Stops all sandboxes and removes their containers; snapshots cannot be loaded afterwards."""
@@ -176,10 +177,27 @@ class DockerBackend(Backend):
     # For sandboxes ------------------------------------------------------------------------------------------------
 
     def container(self, image: Image, config: SandboxConfig) -> Container:
-        """A started container, from the pool if one is ready."""
+        """A started container, from the pool if one is ready. Of an image that commands made it may not start."""
         shape = Shape(image.id, config.hostname, config.limits)
         ready = self._pool.take(shape) if image.base else None
-        return ready or Container(self.client, shape, disk_quota=self._quota)
+        return ready or Container(self.client, shape, disk_quota=self._quota, may_fail=not image.base)
+
+    def prove(self, image: Image, config: SandboxConfig) -> None:
+        """Starts a container and a shell of the base that an image began with, and removes them.
+
+        Raises:
+            BadInput: it has no bash.
+            SandboxError: the daemon fails, or the base does.
+        """
+        base = image.origin or image
+        container = Container(self.client, Shape(base.id, config.hostname, config.limits), disk_quota=self._quota)
+        try:
+            bare = config.model_copy(update={"user": "root", "workdir": "/"})
+            with contextlib.closing(ExecStream(container, ROOT.spec, environment(base, ROOT, bare))) as stream:
+                ShellSession(stream, ShellState(), bare.env).prepare()
+        finally:
+            with contextlib.suppress(SandboxError):
+                container.remove()
 
     def retire(self, sandbox: DockerSandbox | None, container: Container, image: Image) -> None:
         """Removes a container, and lets go of its image."""

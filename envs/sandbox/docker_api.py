@@ -28,6 +28,7 @@ R = TypeVar("R")
 LABEL = "pivotgym"
 OWNER = "pivotgym.owner"
 HOST = "pivotgym.host"
+CACHE = "pivotgym.cache"
 _TIMEOUT = 120
 """Seconds the daemon may take for one answer; a commit of gigabytes takes tens of them."""
 
@@ -185,9 +186,19 @@ def _started(pid: int) -> str | None:
 
 
 def labels() -> dict[str, str]:
-    """For everything this process makes: ``pivotgym.owner`` is ``<boot id>:<pid>:<start time>``."""
+    """For everything this process makes: ``pivotgym.owner`` is ``<boot id>:<pid>:<start time>``.
+
+    ``pivotgym.cache`` is ``1`` for an image that outlives its owner (:func:`cache_labels`). It says ``0`` elsewhere:
+    what is made from such an image would take over the image's label.
+    """
     pid = os.getpid()
-    return {LABEL: "1", OWNER: f"{_boot()}:{pid}:{_started(pid)}", HOST: host_id()}
+    return {LABEL: "1", OWNER: f"{_boot()}:{pid}:{_started(pid)}", HOST: host_id(), CACHE: "0"}
+
+
+def cache_labels() -> dict[str, str]:
+    """For an image that is found again by its name and took long to build: only ``pivotgym clean`` removes it, and
+    only where its owner is dead."""
+    return {**labels(), CACHE: "1"}
 
 
 def is_orphan(found: dict[str, str]) -> bool | None:

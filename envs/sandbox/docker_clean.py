@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pivotgym.envs.sandbox.base import Cleaned
-from pivotgym.envs.sandbox.docker_api import LABEL, as_sandbox_error, is_missing, is_orphan, retried
+from pivotgym.envs.sandbox.docker_api import CACHE, LABEL, as_sandbox_error, is_missing, is_orphan, retried
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 _CONFLICT = 409
 
 
-def sweep(client: APIClient) -> Cleaned:
+def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
     """Removes containers and images whose owner is dead. What belongs to a living process, of this machine or of
     another one that shares the daemon, is left alone.
+
+    Args:
+        client: of the daemon.
+        caches: remove images that were built to be used by later processes too. Every start sweeps without them: it
+            may be the one to use them.
 
     Raises:
         SandboxError: the daemon fails.
@@ -25,16 +30,28 @@ def sweep(client: APIClient) -> Cleaned:
     marked = {"label": f"{LABEL}=1"}
     with as_sandbox_error("removing what dead runs left"):
         for found in client.containers(all=True, filters=marked):
-            orphan = is_orphan(found.get("Labels") or {})
+            labels = found.get("Labels") or {}
+            if labels.get(CACHE) == "1":
+                continue  # not made here: somebody runs such an image by hand, and its labels were taken over
+            orphan = is_orphan(labels)
             unknown += orphan is None
             if orphan and _removed(client.remove_container, found["Id"], v=True, force=True):
                 done.containers += 1
-        left = []
-        for found in client.images(filters=marked, all=True):
-            orphan = is_orphan(found.get("Labels") or {})
+        left, kept = [], set()
+        everything = client.images(filters=marked, all=True)
+        parents = {found["Id"]: found.get("ParentId") for found in everything}
+        for found in everything:
+            labels = found.get("Labels") or {}
+            orphan = is_orphan(labels)
             unknown += orphan is None
-            if orphan:
+            if labels.get(CACHE) == "1" and not (orphan and caches):
+                above = found["Id"]
+                while above is not None and above not in kept:  # what it is made from
+                    kept.add(above)
+                    above = parents.get(above)
+            elif orphan:
                 left.append(found)
+        left = [found for found in left if found["Id"] not in kept]
         # An image can be removed once nothing is made from it: as many rounds as there are generations.
         while left:
             removed = [found for found in left if _removed(client.remove_image, found["Id"], force=True)]

@@ -64,13 +64,24 @@ class Shape:
 class Container:
     """A started container without network, volumes or anything of the host.
 
+    Args:
+        client: of the daemon.
+        shape: what it is made of.
+        disk_quota: the daemon can limit its size.
+        may_fail: give a container that could not be started too: its files can be had. What ran in its image before
+            may have seen to that.
+
+    Attributes:
+        pid: number of its first process on the daemon's machine; 0 while it is not started.
+
     Raises:
         BadInput: the image has no bash.
         SandboxError: the daemon fails.
     """
 
-    def __init__(self, client: APIClient, shape: Shape, *, disk_quota: bool = False) -> None:
+    def __init__(self, client: APIClient, shape: Shape, *, disk_quota: bool = False, may_fail: bool = False) -> None:
         self.client, self.shape = client, shape
+        self._stopped()
         self._gone = False
         self._quota = disk_quota
         with as_sandbox_error("creating a container"):
@@ -89,7 +100,9 @@ class Container:
         self.id: str = made["Id"]
         try:
             self.start()
-        except BaseException:
+        except BaseException as error:
+            if may_fail and isinstance(error, (BadInput, SandboxError)):
+                return
             with contextlib.suppress(SandboxError):
                 self.remove()
             raise
@@ -124,6 +137,11 @@ class Container:
             storage_opt={"size": str(limits.disk_bytes)} if self._quota else None,
         )
         return config
+
+    def _stopped(self) -> None:
+        self.pid = 0
+        self.view: HostView | None = None
+        self._upper: Path | None = None
 
     def start(self) -> None:
         """Starts it, for the first time or after it stopped."""
@@ -172,16 +190,31 @@ class Container:
             # The two generations of control groups name it differently.
             return int(found.get("anon", found.get("total_rss", found.get("rss", 0))))
 
-    def restart(self) -> None:
-        """Ends all processes and starts the first one again; files stay."""
+    def has_ended(self) -> bool:
+        """Whether it ended by itself; it may be started again then."""
+        if not self.inspect()["State"]["Running"]:
+            self._stopped()
+        return not self.pid
+
+    def halt(self) -> None:
+        """Ends all processes; files stay, and it may be started again."""
         from docker.errors import APIError
 
-        with as_sandbox_error("restarting a container"):
+        with as_sandbox_error("stopping a container"):
             # It may have ended by itself.
             with contextlib.suppress(APIError):
                 self.client.kill(self.id)
             self.client.wait(self.id, timeout=30)
-        self.start()
+        self._stopped()
+
+    def has_processes(self) -> bool:
+        """Whether more than its first process lives in it."""
+        if not self.pid:
+            return False
+        if self.view is not None:
+            return any(is_alive(pid) for pid in self.view.pids() if pid != self.pid)
+        with as_sandbox_error("listing a container's processes"):
+            return len(self.client.top(self.id, ps_args="-eo pid,args")["Processes"]) > 1
 
     def remove(self) -> None:
         """Kills and removes it. May be called more than once."""
@@ -311,12 +344,12 @@ class ExecStream:
         return sorted(pid for pid in found if is_alive(pid))
 
     def kill(self, keep: set[int], *, shell: bool) -> None:
-        """Kills what is not in ``keep``; what cannot be killed one by one (a daemon elsewhere) goes with a restart."""
+        """Kills what is not in ``keep``; where none can be killed alone (a daemon elsewhere) it halts the container."""
         view = self._container.view
         sessions = set(self.shells())
         if view is None:
             if shell:
-                self._restart()
+                self._container.halt()
             return
         frozen = False
         try:
@@ -344,7 +377,7 @@ class ExecStream:
         finally:
             if frozen:
                 self._unpause()
-        self._restart()
+        self._container.halt()
 
     def _kill_each(self, view: HostView, victims: Sequence[int]) -> None:
         try:
@@ -352,12 +385,9 @@ class ExecStream:
             view.send(victims, signal.SIGKILL)
         except PermissionError:
             inside = [str(number) for pid in victims if (number := number_inside(pid)) is not None]
-            with contextlib.suppress(SandboxError):  # no process left to start it with: the restart will do
+            with contextlib.suppress(SandboxError):  # no process left to start it with: halting will do
                 self._container.execute(["bash", "-c", 'builtin kill -9 "$@"', "bash", *inside])
 
     def _unpause(self) -> None:
         with contextlib.suppress(SandboxError), as_sandbox_error("continuing a container"):
             self._container.client.unpause(self._container.id)
-
-    def _restart(self) -> None:
-        self._container.restart()

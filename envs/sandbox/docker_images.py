@@ -38,6 +38,7 @@ class Image:
         nbytes: size of its last layer.
         added: bytes of all layers since the image the first sandbox was started from.
         base: sandboxes are started from it, not loaded.
+        origin: the base that all it is made from began with; None for a base.
         refs: snapshots, sandboxes and images that hold it.
     """
 
@@ -50,6 +51,7 @@ class Image:
     nbytes: int = 0
     added: int = 0
     base: bool = False
+    origin: Image | None = field(default=None, compare=False, repr=False)
     refs: int = field(default=0, compare=False)
 
 
@@ -85,23 +87,23 @@ class ImageStore:
                 image = self._bases.setdefault(found["Id"], image)
         return self._held(image)
 
-    def commit(self, container: str, image: Image, last: Image) -> Image:
+    def commit(self, container: str, image: Image, last: Image, *, pause: bool = False) -> Image:
         """The container's files as an image, held once.
 
         Args:
             container: made from ``image``.
             image: that one.
             last: what it was committed as before; given again if nothing was written since then.
+            pause: something may run in it that writes meanwhile.
         """
         tag = secrets.token_hex(8)
         with as_sandbox_error("committing a container"):
-            # Nothing runs that could write meanwhile, so nothing needs to be paused.
             made = retried(
                 self._client.commit,
                 container,
                 repository=REPOSITORY,
                 tag=tag,
-                pause=False,
+                pause=pause,
                 conf={"Labels": labels()},
             )["Id"]
         found = self._inspect(made)
@@ -115,11 +117,14 @@ class ImageStore:
         child.tag, child.parent = f"{REPOSITORY}:{tag}", self._held(image)
         self._note(child.tag)
         child.nbytes, child.added = nbytes, image.added + nbytes
+        child.origin = image.origin or image
         self._held(child)
         if len(layers) <= MAX_LAYERS:
             return child
         try:
-            return self._held(self._flat(child, added=child.added))
+            flat = self._flat(child, added=child.added)
+            flat.origin = child.origin
+            return self._held(flat)
         finally:
             self.release(child)
 
@@ -203,7 +208,7 @@ class ImageStore:
             for path in volumes:
                 make_folders(self._client, container, path, (0, 0))
             made = self.commit(container, flat, flat)
-        made.added = 0
+        made.added, made.origin = 0, None
         return made
 
     def _from_path(self, path: Path) -> str:

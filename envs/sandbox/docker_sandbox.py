@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -9,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox import docker_files
 from pivotgym.envs.sandbox.base import (
+    CANNOT_START,
     CommandResult,
     Ending,
     Entry,
@@ -63,14 +66,34 @@ class DockerState:
     closed: bool = field(default=False, compare=False)
 
 
+def environment(image: Image, who: Identity, config: SandboxConfig) -> dict[str, str]:
+    """What a fresh shell exports."""
+    return {
+        "PATH": next((entry[5:] for entry in image.env if entry.startswith("PATH=")), _PATH),
+        "HOME": who.home,
+        "USER": who.name,
+        "LOGNAME": who.name,
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TERM": "dumb",
+        **config.env,
+    }
+
+
 class DockerSandbox(Sandbox):
     """See :class:`Sandbox`. Made by :class:`DockerBackend` only.
+
+    Commands may leave files on which no shell comes up (``rm /usr/bin/bash``). That is no failure of the sandbox's: it
+    goes on without a shell, every command says so, and files and snapshots can still be had. It is told from a failure
+    by trying twice, and each time the image that the files began as too: where that does not come up either, the
+    daemon or the image is at fault.
 
     Args:
         backend: it belongs to.
         config: what it was asked to be.
         image: of the container, held by this sandbox.
-        container: started.
+        container: started, or one that does not start because of what ran in its image before.
         who: the user inside.
         shell: state of the shell to come.
     """
@@ -92,11 +115,12 @@ class DockerSandbox(Sandbox):
         backend.images.hold(image)
         self._session: ShellSession | None = None
         self._stream: ExecStream | None = None
-        self._stopped = False
-        self._rebase = False
+        self._stopped = self._broken = self._rebase = False
+        self._touched = False  # whether anything ran in this container or was written to it
         self._latest: DockerState | None = None  # of the last snapshot, while nothing ran since
         self._special: dict[str, tuple[int, str]] = {}
-        self._put: dict[str, bytes] = {}  # contents of special files that were put back
+        self._put: dict[str, bytes] = {}  # contents of special files that are put back
+        self._due = False  # whether that is still to be done
         self._disk = 0  # bytes written when they were last counted
         self._busy = threading.RLock()
         _guard.add(self._between)
@@ -121,7 +145,9 @@ class DockerSandbox(Sandbox):
     def _run(
         self, command: str, timeout: float, idle_timeout: float | None, shell: Sequence[str] | None
     ) -> CommandResult:
-        session = self._ensure()
+        session = self._ready()
+        if session is None:
+            return CommandResult(CANNOT_START, None, "shell_killed", cwd=self.shell.cwd)
         stream = self._stream
         assert stream is not None
         self._moves_on()
@@ -137,7 +163,7 @@ class DockerSandbox(Sandbox):
         if session.dead:
             # All of it was killed, from inside or with a restart, or the daemon is gone.
             self._drop_session(before)
-            self._revive()
+            self._container.has_ended()  # the next command starts it again
         if self._oom_kills() > kills and result.ending in ("exit", "shell_killed"):
             # The command went on without the process that the kernel killed, how far depends on chance.
             stream.kill(present, shell=True)
@@ -173,20 +199,32 @@ class DockerSandbox(Sandbox):
     def _snapshot(self, live: bool) -> Snapshot | None:
         self._check()
         self.incomplete = ""
-        if self._stream is not None and (lost := self._beyond_files(wait=not live)):
-            if not live:
-                self.incomplete = lost
-                return None
+        lost = self._beyond_files(wait=not live)
+        if lost and not live:
+            self.incomplete = lost
+            return None
+        if lost and (self._stream is None or self._container.view is None):
+            # From elsewhere none can be killed alone; without a shell there is none to be spared.
+            self._drop_session(self.shell)
+            self._container.halt()
+        elif lost and self._stream is not None:
             self._stream.kill(set(), shell=False)
             if not self._stream.alive():
                 self._drop_session(self.shell)
         store = self._backend.images
         special = self._changed_special()
+        if special is None:
+            self.incomplete = f"one of {', '.join(SPECIAL)} is no file of at most {_SPECIAL_BYTES} bytes"
+            if not live:
+                return None
+            special = dict(self._put)
         if self._latest is not None and self._latest.special == special:
             image = self._last
             store.hold(image)
         else:
-            image = store.commit(self._container.id, self._image, self._last)
+            # Beside the daemon it is known that nothing runs which could write meanwhile.
+            unseen = bool(self._container.pid) and self._container.view is None
+            image = store.commit(self._container.id, self._image, self._last, pause=unseen)
         nbytes = 0
         if image is not self._last:
             nbytes = image.nbytes
@@ -202,7 +240,8 @@ class DockerSandbox(Sandbox):
         """What its processes hold and what it wrote beside its last snapshot."""
         self._check()
         kept = self._last.nbytes if self._last is not self._image else 0
-        return Usage(self._container.memory_bytes(), max(self._container.written_bytes() - kept, 0))
+        held = self._container.memory_bytes() if self._container.pid else 0
+        return Usage(held, max(self._container.written_bytes() - kept, 0))
 
     def stop(self) -> None:
         """Kills what runs and removes the container."""
@@ -224,15 +263,21 @@ class DockerSandbox(Sandbox):
         if not self._shell.text and self._shell.cwd != "/":  # a kept shell stands where it stood
             try:
                 docker_files.make_folders(client, container.id, self._shell.cwd, (self._who.uid, self._who.gid))
-            except SandboxFileError:
+            except (SandboxFileError, SandboxError):
                 if self._image.base:
                     raise
                 self._shell = ShellState()  # what the agent made of its directory must not keep a judge out
-        for path, data in special.items():
-            text = data.decode("utf-8", "surrogateescape")
-            container.execute(["bash", "-c", 'builtin printf %s "$1" >"$2"', "bash", text, path])
-        self._put = dict(special)
+        self._put, self._due = dict(special), bool(special)
         self._special = self._special_stats()
+        if self._due and container.pid:
+            with contextlib.suppress(SandboxError):  # the first command tries again
+                self._put_back()
+
+    def _put_back(self) -> None:
+        for path, data in self._put.items():
+            text = data.decode("utf-8", "surrogateescape")
+            self._container.execute(["bash", "-c", 'builtin printf %s "$1" >"$2"', "bash", text, path])
+        self._special, self._due = self._special_stats(), False
 
     def _check(self) -> None:
         if self._stopped:
@@ -240,28 +285,51 @@ class DockerSandbox(Sandbox):
 
     def _moves_on(self) -> None:
         """The container is about to differ from its last snapshot, perhaps."""
-        self._latest = None
+        self._latest, self._touched = None, True
+
+    def _ready(self) -> ShellSession | None:
+        """The shell; None where no shell comes up on what commands made of the files."""
+        self._check()
+        if self._broken:
+            return None
+        for _ in range(2):
+            try:
+                return self._ensure()
+            except (BadInput, SandboxError) as error:
+                if self._image.base and not self._touched:
+                    raise
+                try:
+                    self._backend.prove(self._image, self.config)
+                except (BadInput, SandboxError) as failure:
+                    raise SandboxError(f"{error}; nor does the image it began as come up: {failure}") from error
+                self._drop_session(self.shell, kill=False)
+                self._container.halt()
+        self._broken, self._rebase = True, False
+        return None
 
     def _ensure(self) -> ShellSession:
-        self._check()
         if self._rebase:
             self._move_to(self._last)
+        if not self._container.pid:
+            self._start()
+        if self._due:
+            self._put_back()
         if self._session is None:
-            env = {
-                "PATH": next((e[5:] for e in self._image.env if e.startswith("PATH=")), _PATH),
-                "HOME": self._who.home,
-                "USER": self._who.name,
-                "LOGNAME": self._who.name,
-                "SHELL": "/bin/bash",
-                "LANG": "C.UTF-8",
-                "LC_ALL": "C.UTF-8",
-                "TERM": "dumb",
-                **self.config.env,
-            }
+            env = environment(self._image, self._who, self.config)
             self._stream = ExecStream(self._container, self._who.spec, env)
             self._session = ShellSession(self._stream, self._shell, self.config.env)
         self._session.prepare()
         return self._session
+
+    def _start(self) -> None:
+        """Starts the container, for which the daemon makes the special files anew even where it fails."""
+        if self._touched and (kept := self._changed_special()) is not None:
+            self._put = kept
+        self._due = bool(self._put)
+        try:
+            self._container.start()
+        finally:
+            self._special = self._special_stats()
 
     def _drop_session(self, state: ShellState, *, kill: bool = True) -> None:
         """Ends the shell; the next command gets a new one in ``state``."""
@@ -271,14 +339,10 @@ class DockerSandbox(Sandbox):
                 stream.kill(stream.processes(), shell=True)
             stream.close()
 
-    def _revive(self) -> None:
-        """Starts the container again where its first process was killed. Raises SandboxError where it is gone."""
-        if not self._container.inspect()["State"]["Running"]:
-            self._container.start()
-
     def _move_to(self, image: Image) -> None:
         """Goes on in a new container of an image that holds everything this one does."""
         special, shell = self._changed_special(), self.shell
+        special = dict(self._put) if special is None else special
         store = self._backend.images
         store.hold(image)
         try:
@@ -308,7 +372,9 @@ class DockerSandbox(Sandbox):
         return lost
 
     def _lost_now(self) -> str:
-        assert self._stream is not None
+        if self._stream is None:
+            # A command may have killed the shell and left others alive.
+            return "background processes" if self._touched and self._container.has_processes() else ""
         others, view = self._stream.strangers(), self._container.view
         if view is None:
             return f"{len(others)} background processes" if others else ""
@@ -320,19 +386,24 @@ class DockerSandbox(Sandbox):
         client, found = self._backend.client, {}
         with as_sandbox_error("looking at a container's files"):
             for path in SPECIAL:
-                described = retried(path_stat, client, self._container.id, path)
+                described = None
+                with contextlib.suppress(SandboxFileError):
+                    described = retried(path_stat, client, self._container.id, path)
                 if described is not None:
                     found[path] = (int(described["size"]), str(described["mtime"]))
         return found
 
-    def _changed_special(self) -> dict[str, bytes]:
+    def _changed_special(self) -> dict[str, bytes] | None:
+        """Special files that differ from what the daemon gave; None where they cannot be kept."""
         now = self._special_stats()
         changed = dict(self._put)
+        client, container = self._backend.client, self._container.id
         for path, stat in now.items():
             if stat != self._special.get(path):
-                changed[path] = docker_files.read_file(
-                    self._backend.client, self._container.id, path, max_bytes=_SPECIAL_BYTES
-                )
+                try:
+                    changed[path] = docker_files.read_file(client, container, path, max_bytes=_SPECIAL_BYTES)
+                except SandboxFileError:
+                    return None
         return changed
 
     def _over_disk(self, before: int) -> bool:

@@ -1,13 +1,22 @@
-"""Images of Terminal-Bench tasks, built by Docker once and found again by what they are made of."""
+"""Images of Terminal-Bench tasks, built by Docker once and found again by what they are made of.
+
+A finished image is kept for later runs until ``pivotgym clean`` finds its owner dead. What a build makes on the way
+(containers, images of single instructions) carries its owner's labels too, and goes with the first start after the
+owner's death unless a kept image stands on it. A pulled image is its registry's and stays until somebody removes it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pivotgym.envs.errors import MissingExtra
+from pivotgym.envs.errors import BadInput, MissingExtra
 from pivotgym.envs.sandbox import SandboxError, SandboxUnavailable
+from pivotgym.envs.sandbox.docker_api import cache_labels, labels
+from pivotgym.envs.terminal.dockerfile import parse_dockerfile
 from pivotgym.envs.terminal.terminal_bench_folders import Folder
 
 REPOSITORY = "pivotgym-task"
@@ -55,14 +64,18 @@ def build_image(folder: Folder) -> BuiltImage:
             if folder.dockerfile is None:
                 image = client.images.pull(name)
             else:
-                image, _ = client.images.build(
-                    path=str(folder.context),
-                    dockerfile=str(folder.dockerfile.resolve()),
-                    tag=name,
-                    buildargs=folder.build_args,
-                    rm=True,
-                    forcerm=True,
-                )
+                with tempfile.TemporaryDirectory() as made:
+                    labelled = Path(made) / "Dockerfile"
+                    labelled.write_text(_labelled(folder.dockerfile), encoding="utf-8")
+                    image, _ = client.images.build(
+                        path=str(folder.context),
+                        dockerfile=str(labelled),
+                        tag=name,
+                        buildargs=folder.build_args,
+                        labels=cache_labels(),
+                        rm=True,
+                        forcerm=True,
+                    )
     except BuildError as error:
         said = "".join(str(line.get("stream", "")) for line in error.build_log if isinstance(line, dict))
         raise SandboxError(f"{folder.dockerfile}: {error.msg}\n{said[-800:]}") from error
@@ -78,6 +91,22 @@ def build_image(folder: Folder) -> BuiltImage:
         config.get("WorkingDir") or "/",
         (config.get("User") or "root").partition(":")[0],
     )
+
+
+def _labelled(dockerfile: Path) -> str:
+    """The Dockerfile with this process's labels on every stage: those given with a build are put on its end only."""
+    text = dockerfile.read_text(encoding="utf-8")
+    try:
+        instructions = parse_dockerfile(dockerfile)
+    except BadInput:
+        return text  # the daemon says what is wrong with it, or understands more than is read here
+    lines = [*text.splitlines(), ""]
+    label = " ".join(["LABEL", *(f"{key}={json.dumps(value)}" for key, value in labels().items())])
+    nexts = [one.line - 1 for one in instructions[1:]] + [len(lines) - 1]
+    for one, at in reversed(list(zip(instructions, nexts, strict=True))):
+        if one.name == "FROM":
+            lines.insert(at, label)
+    return "\n".join(lines)
 
 
 def _digest(folder: Folder) -> str:

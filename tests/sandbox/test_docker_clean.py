@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,3 +158,76 @@ def test_a_daemon_that_dies_is_no_result(
             with pytest.raises(SandboxError):
                 action()
         backend.shut_down()  # nothing is there to be stopped, and nothing is raised
+
+
+# Images of tasks ------------------------------------------------------------------------------------------------------
+
+BUILD = """
+import sys
+from pathlib import Path
+from pivotgym.envs.sandbox.docker_api import labels
+from pivotgym.envs.terminal.terminal_bench_folders import Folder, Plan
+from pivotgym.envs.terminal.terminal_bench_images import build_image
+folder = Path(sys.argv[1])
+print(labels()["pivotgym.owner"], flush=True)
+plan = Plan(generation=1, tests="", test_seconds=1)
+print(build_image(Folder(folder, "", plan, folder / "Dockerfile", folder)).name, flush=True)
+"""
+
+
+@pytest.fixture
+def base(docker: DockerBackend, image: str) -> Iterator[str]:
+    """The name of an image that is nobody's here."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(image, arcname=".")
+    docker.client.import_image_from_data(packed.getvalue(), repository="tiny")
+    yield "tiny"
+    docker.client.remove_image("tiny", force=True)
+
+
+def builder(folder: Path, dockerfile: str) -> subprocess.Popen[str]:
+    """A process that builds a task's image and says its owner label and the image's name."""
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(dockerfile)
+    return subprocess.Popen([sys.executable, "-c", BUILD, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_build_leaves_nothing_after_the_next_start(docker: DockerBackend, base: str, tmp_path: Path) -> None:
+    steps = f"# of a task\nFROM {base} AS first\nRUN echo 1 > /one\nFROM \\\n  {base}\nCOPY --from=first /one /\n"
+    run = builder(tmp_path / "task", f"{steps}RUN echo 2 > /two\nRUN sleep 600\n")
+    try:
+        assert run.stdout is not None
+        owner = run.stdout.readline().strip()
+        until = time.monotonic() + 60
+        while not docker.client.containers(filters={"label": f"pivotgym.owner={owner}"}):
+            assert time.monotonic() < until and run.poll() is None
+            time.sleep(0.1)
+        time.sleep(1)
+        assert left(docker, owner)[1] >= 3
+    finally:
+        run.kill()
+        run.wait()
+    DockerBackend(warm=0).shut_down()
+    assert left(docker, owner) == (0, 0)
+    assert {name for found in docker.client.images(all=True) for name in found["RepoTags"] or ()} == {"tiny:latest"}
+
+
+def test_a_finished_image_waits_for_clean(docker: DockerBackend, base: str, tmp_path: Path) -> None:
+    run = builder(tmp_path / "task", f"FROM {base}\nRUN echo 1 > /one\nENV WORD=said\n")
+    owner, name = run.communicate(timeout=120)[0].split()
+    assert run.returncode == 0
+    DockerBackend(warm=0).shut_down()
+    # The next run uses it, and what it makes of it is its own: no snapshot is kept as the image is.
+    code = RUN.replace("time.sleep(600)", "import os; os._exit(0)")
+    used = subprocess.run([sys.executable, "-c", code, "3", name], capture_output=True, text=True, check=True)
+    assert left(docker, used.stdout.strip())[1] >= 2
+    box = docker.start(SandboxConfig(image=name))
+    assert box.run("cat /one").output == "1\n"
+    DockerBackend(warm=0).shut_down()
+    assert left(docker, used.stdout.strip()) == (0, 0)
+    box.stop()
+    assert docker.client.inspect_image(name)
+    cleaned = docker.clean()
+    assert cleaned.images >= 1 and cleaned.notes == []
+    assert left(docker, owner) == (0, 0)
