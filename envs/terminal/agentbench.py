@@ -5,9 +5,10 @@ and how an answer is checked. The answer is the text that ends the episode. A ``
 regular expression. A ``check`` is a list of scripts, run one after the other in the final state, each given the answer
 and what the earlier ones printed; ``null`` stands for the reference script, which prints the right answer.
 
-Scripts run with the system's own programs before those of ``/usr/local``, and a success is none where the agent changed
-the programs the check relies on. Where the reference computes the answer from files, an agent that changes those files
-changes the answer, as in AgentBench.
+Scripts run with the system's own programs before those of ``/usr/local`` and without Python's byte code. A success is
+not believed where the agent changed or added anything that could make the check's own programs say something else,
+unless the reference itself adds the same: see :mod:`pivotgym.envs.terminal.agentbench_programs`. Where the reference
+computes the answer from files, an agent that changes those files changes the answer, as in AgentBench.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import Any, ClassVar
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.rows import Problems, expect, iter_rows, require
-from pivotgym.envs.sandbox import FileChange, Sandbox
-from pivotgym.envs.terminal.agentbench_scripts import Script, script_folders
-from pivotgym.envs.terminal.judging import backend_of, frozen
+from pivotgym.envs.sandbox import Sandbox
+from pivotgym.envs.terminal.agentbench_programs import PATH, added_by, can_deceive, commands_in
+from pivotgym.envs.terminal.agentbench_scripts import NO_CACHE, Script, script_folders
+from pivotgym.envs.terminal.judging import backend_of, bugs_named, frozen, printable
 from pivotgym.envs.terminal.prepare import prepare
 from pivotgym.envs.terminal.tasks import Final, Setup, TaskSet, TerminalTask, verdict
 from pivotgym.envs.trajectory import JsonObject, Task
@@ -38,12 +40,10 @@ _OBSERVATION = (
     "\n[truncated because the output is too long]{% endif %}{% else %}The output of the OS is empty.{% endif %}"
 )
 _HOME = "/root"
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 _SECONDS = 60.0
 # What its images have and a smaller base may lack: set-up scripts put users into these groups, and run `su`.
 _GROUPS = {"daemon": 1, "bin": 2, "sys": 3, "adm": 4, "tty": 5, "disk": 6, "sudo": 27, "www-data": 33, "users": 100}
 _RULES = r"auth sufficient pam_rootok.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n"
-_PROGRAMS = re.compile(r"/(?:usr/)?(?:s?bin|lib\w*)(?:/|$)|/etc/ld\.so")
 
 
 class AgentBenchTasks(TaskSet):
@@ -70,7 +70,12 @@ class AgentBenchTasks(TaskSet):
 
         Raises:
             NoGoal: a script the check needs is not there.
+            VerifierBug: the judge raised what it should not.
         """
+        with bugs_named(final):
+            return self._goal(task, final)
+
+    def _goal(self, task: Task, final: Final) -> Verdict:
         spec = TerminalTask.of(task)
         answer = final.answer or ""
         match = spec.definition.get("match")
@@ -81,7 +86,7 @@ class AgentBenchTasks(TaskSet):
         reference = Script(**example) if example is not None else None
         for script in (script or reference for script in scripts):
             _demand(task, script)
-        return _checked(spec, [script or reference for script in scripts], answer, final)
+        return _checked(spec, [script or reference for script in scripts], reference, answer, final)
 
     def _files(self) -> list[Path]:
         if self._path is None:
@@ -128,6 +133,10 @@ def agentbench_task(row: Any, *, file: Path, field: str = "") -> TerminalTask:
     if "match" in evaluation:
         match = expect(evaluation["match"], (str, dict), file=file, field=at("evaluation.match"))
         definition["match"] = {"answer": match, "strip": True} if isinstance(match, str) else match
+        try:
+            re.compile(str(definition["match"].get("regex", "")))
+        except (re.error, RecursionError, OverflowError) as error:
+            raise BadInput(f"no regular expression: {error}", file=file, field=at("evaluation.match.regex")) from error
     elif "check" in evaluation:
         checks = evaluation["check"] if isinstance(evaluation["check"], list) else [evaluation["check"]]
         definition["check"] = [one if one is None else script(one, "evaluation.check").json() for one in checks]
@@ -213,7 +222,9 @@ def _matched(match: JsonObject, answer: str) -> Verdict:
     return verdict(reached, "the answer matches" if reached else "the answer does not match", answer=answer)
 
 
-def _checked(spec: TerminalTask, scripts: Sequence[Script | None], answer: str, final: Final) -> Verdict:
+def _checked(
+    spec: TerminalTask, scripts: Sequence[Script | None], reference: Script | None, answer: str, final: Final
+) -> Verdict:
     """Runs the checks in a fork of the final state."""
     said = [answer]
     with ExitStack() as stack:
@@ -235,22 +246,21 @@ def _checked(spec: TerminalTask, scripts: Sequence[Script | None], answer: str, 
             said.append(output)
         fresh = prepare(backend, spec, box.config.image)
         stack.callback(fresh.stop)
-        changes = backend.changes(stack.enter_context(frozen(backend, fresh)), end)
-    if replaced := sorted(change.path for change in changes if _is_replaced(change)):
-        return verdict(False, "programs that the check relies on were changed", answer=answer, replaced=replaced[:20])
+        start = stack.enter_context(frozen(backend, fresh))
+        changes = [change for change in backend.changes(start, end) if can_deceive(change)]
+        if changes and reference is not None and reference.code is not None:
+            commands = commands_in(fresh)
+            _run(fresh, reference, [])
+            added = added_by(backend.changes(start, stack.enter_context(frozen(backend, fresh))), commands)
+            changes = [change for change in changes if not added(change)]
+    if changes:
+        paths = [printable(change.path) for change in changes[:20]]
+        reason = "programs or libraries that the check may rely on were changed or added"
+        return verdict(False, reason, answer=answer, replaced=paths)
     return verdict(True, "every check passed", answer=answer, said=said[1:])
 
 
 def _run(box: Sandbox, script: Script, said: Sequence[str]) -> tuple[int | None, str]:
-    result = box.run(f"cd {_HOME}; PATH={_PATH}; {script.command(*said)} 2>/dev/null", timeout=_SECONDS)
+    python = f"export PYTHONPYCACHEPREFIX={NO_CACHE} PYTHONDONTWRITEBYTECODE=1"
+    result = box.run(f"cd {_HOME}; PATH={PATH}; {python}; {script.command(*said)} 2>/dev/null", timeout=_SECONDS)
     return result.status, result.output
-
-
-def _is_replaced(change: FileChange) -> bool:
-    """Whether a change can make a check's own programs say something else."""
-    name = change.path.rpartition("/")[2]
-    if name.endswith(".pth") or name in ("sitecustomize.py", "usercustomize.py"):
-        return True
-    if not _PROGRAMS.match(change.path) or "__pycache__" in change.path:
-        return False
-    return change.path.startswith("/etc/") or change.before in ("file", "link")

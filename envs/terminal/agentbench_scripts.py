@@ -12,12 +12,14 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
 
 _UNITS = {"B": 0, "BYTE": 0, "K": 1, "KB": 1, "M": 2, "MB": 2, "G": 3, "GB": 3, "T": 4, "TB": 4, "P": 5, "PB": 5}
+NO_CACHE = "/proc/none"
+"""Where Python is told to look for byte code: a folder that nobody can make."""
 _LANGUAGES = ("bash", "python", "c", "c++")
 
 
@@ -52,9 +54,19 @@ class Script:
         name = row.get("file")
         if not isinstance(name, str):
             raise BadInput("has neither 'file' nor 'code'", file=file, field=field)
+        where = f"{field}.file"
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise BadInput(f"{name!r} leads out of the folder of scripts", file=file, field=where)
         for folder in folders:
-            if (folder / name).is_file():
-                return cls(language, (folder / name).read_text(encoding="utf-8"), name)
+            path = folder / name
+            try:
+                if not path.is_file():
+                    continue
+                if not path.resolve().is_relative_to(folder.resolve()):
+                    raise BadInput(f"{name!r} is a link that leads out of the scripts", file=file, field=where)
+                return cls(language, path.read_text(encoding="utf-8"), name)
+            except (OSError, ValueError) as error:
+                raise BadInput(f"{name!r} cannot be read: {error}", file=file, field=where) from error
         return cls(language, None, name)
 
     def command(self, *arguments: str) -> str:
@@ -64,7 +76,8 @@ class Script:
             return shlex.join(["bash", "-c", code, "--", *words])
         if self.language == "python":
             # Isolated: nothing from the current folder or the user's packages is imported.
-            return shlex.join(["python3", "-Ic", code, *words])
+            # No byte code either: what lies in __pycache__ need not be what its source says.
+            return shlex.join(["python3", "-IB", "-X", f"pycache_prefix={NO_CACHE}", "-c", code, *words])
         compiler, ending = ("g++", "cpp") if self.language == "c++" else ("gcc", "c")
         return (
             f"d=$(mktemp -d) && printf %s {shlex.quote(code)} >$d/main.{ending} && "

@@ -41,11 +41,7 @@ _ASKS_MACHINE = _runs(
 _ASKS_VERSION = _runs(
     "dpkg", "apt", "apt-get", "man", "which", also=r"--version|\s-V\b|--help|\bpip3? (?:list|show|freeze)"
 )
-_DISK = _runs("du", "stat", also=r"\bls\b[^|;&]*\s-\w*[sl]|\bfind\b.*\s-(?:ls|size|printf)")
-_VERSION = re.compile(
-    r"--version|\s-V\b|\bversion\b|\bdpkg\b|\bapt\b|\bpip3? (?:list|show|freeze)|--help|\bman\b|\bwhich\b"
-)
-_DISK = re.compile(r"\bdu\b|\bls\b[^|;&]*\s-\w*[sl]|\bstat\b|\bfind\b.*(?:-ls|-size|-printf)")
+_ASKS_DISK = _runs("du", "stat", also=r"\bls\b[^|;&]*\s-\w*[sl]|\bfind\b.*\s-(?:ls|size|printf)")
 _VERSION = re.compile(r"\bv?\d+(?:\.\d+)+[\w.+~-]*")
 _LONG_VERSION = re.compile(r"\bv?\d+(?:\.\d+){2,}[\w.+~-]*|\bv\d+\.\d+|(?<=version )\d+(?:\.\d+)*")
 """Where nobody asked for a version, a number with one point is a number."""
@@ -99,7 +95,7 @@ def _after_replacing(command: str, replayed: str, recorded: str) -> str | None:
         ("date", numbers, _ASKS_TIME),
         ("program_version", _LONG_VERSION, None),
         ("program_version", _VERSION, _ASKS_VERSION),
-        ("disk_usage", re.compile(r"\d+(?:\.\d+)?[KMGT]?\b"), _DISK),
+        ("disk_usage", re.compile(r"\d+(?:\.\d+)?[KMGT]?\b"), _ASKS_DISK),
         ("machine", numbers, _ASKS_MACHINE),
     ]
     for kind, pattern, asked in rules:

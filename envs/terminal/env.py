@@ -17,6 +17,7 @@ from pivotgym.envs.snapshots import State
 from pivotgym.envs.terminal import prompts
 from pivotgym.envs.terminal.canonical import canonical_rows
 from pivotgym.envs.terminal.causes import cause_of
+from pivotgym.envs.terminal.judging import bugs_named
 from pivotgym.envs.terminal.normalise import normalise
 from pivotgym.envs.terminal.prepare import prepare
 from pivotgym.envs.terminal.render import render, submission
@@ -168,6 +169,7 @@ class TerminalEnv(AgentEnv):
 
         Raises:
             NoGoal: nobody knows this task's goal.
+            VerifierBug: the judge raised what it should not.
         """
         if self._spec.set == RECORDED:
             raise NoGoal(f"task {self.task.id} comes from a recording, which does not say what its goal is")
@@ -185,7 +187,8 @@ class TerminalEnv(AgentEnv):
 
         final = Final(fork, _answer_of(messages), messages, episode.termination)
         try:
-            return get_task_set(self._spec.set).goal(self.task, final)
+            with bugs_named(final):
+                return get_task_set(self._spec.set).goal(self.task, final)
         finally:
             for snapshot in held:
                 self.backend.close(snapshot)

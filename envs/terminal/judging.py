@@ -1,12 +1,14 @@
-"""What judges of terminal episodes share: the backend behind a sandbox, and snapshots that are freed."""
+"""What judges of terminal episodes share: the backend behind a sandbox, snapshots that are freed, named bugs."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.errors import BadInput, PivotGymError, VerifierBug
 from pivotgym.envs.sandbox import BACKENDS, Backend, Sandbox, SandboxError, SandboxUnavailable, Snapshot, get_backend
+from pivotgym.envs.terminal.tasks import Final
 
 
 @contextmanager
@@ -19,6 +21,28 @@ def frozen(backend: Backend, box: Sandbox) -> Iterator[Snapshot]:
         yield snapshot
     finally:
         backend.close(snapshot)
+
+
+@contextmanager
+def bugs_named(final: Final) -> Iterator[None]:
+    """Around a judgement: whatever it raises that is no error of this package is a bug of the check.
+
+    Raises:
+        VerifierBug: with the episode's last message as the action.
+    """
+    try:
+        yield
+    except PivotGymError:
+        raise
+    except Exception as error:
+        said = [message for message in final.messages if message.role == "assistant"]
+        action = str(said[-1].chat()) if said else final.answer or ""
+        raise VerifierBug(type(error).__name__, action, traceback.format_exc()) from error
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: names of files need not be UTF-8, and such bytes come as lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def backend_of(box: Sandbox) -> Backend:

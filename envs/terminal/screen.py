@@ -29,6 +29,7 @@ _TMUX_NAMES = {"Insert": "IC", "Delete": "DC", "PageUp": "PPage", "PageDown": "N
 _SENT_AT_ONCE = 1000
 """Characters of one send-keys command."""
 GONE = "[the terminal was gone; a new one was started]"
+DEAD = "[the terminal cannot be started again]"
 
 
 def is_key(item: str) -> bool:
@@ -80,14 +81,18 @@ class Screen:
         """
         if self._run("command -v tmux").status != 0:
             raise NotRestorable("no_tmux", "the sandbox's image has no tmux, which the screen mode needs")
+        started = self._begin()
+        if started.status != 0:
+            raise SandboxError(f"tmux does not start: {started.output[-500:]}")
+        if self._look(5.0) is None:
+            raise SandboxError("the terminal's screen cannot be read")
+
+    def _begin(self) -> CommandResult:
         # The shell reads no start-up files and keeps no history file, so that it is the same on every image.
         shell = r"env -u HISTFILE -u TMUX PS1='\u@\h:\w\$ ' HISTFILE= bash --norc --noprofile"
         options = "set-option -g status off ';' set-option -g escape-time 0 ';' set-option -g history-limit 2000"
         session = f"new-session -d -s terminal -x {COLUMNS} -y {ROWS} {shlex.quote(shell)}"
-        started = self._run(f"{_TMUX} start-server ';' {options} ';' {session}")
-        if started.status != 0:
-            raise SandboxError(f"tmux does not start: {started.output[-500:]}")
-        self.settle(5.0)
+        return self._run(f"{_TMUX} start-server ';' {options} ';' {session}")
 
     def press(self, keys: Sequence[str], wait: float, until: Callable[[str], bool] | None = None) -> str:
         """Sends keys and reads the screen.
@@ -115,15 +120,18 @@ class Screen:
 
     def settle(self, wait: float) -> str:
         """The screen after ``wait`` seconds at most, see :meth:`press`."""
+        shown = self._look(wait)
+        return self._again() if shown is None else shown
+
+    def _look(self, wait: float) -> str | None:
         result = self._run(_SETTLE.format(tmux=_TMUX, wait=f"{wait:.3f}", quiet=f"{QUIET:.3f}"), timeout=wait + 30.0)
-        if result.status != 0:
-            return self._again()
-        return result.output.rstrip("\n")
+        return result.output.rstrip("\n") if result.status == 0 else None
 
     def _again(self) -> str:
+        # The image could start it once: if it no longer can, that is the agent's doing, and its episode goes on.
         self._run(f"{_TMUX} kill-server 2>/dev/null")
-        self.start()
-        return f"{GONE}\n{self.settle(QUIET)}"
+        shown = self._look(5.0) if self._begin().status == 0 else None
+        return DEAD if shown is None else f"{GONE}\n{shown}"
 
     def _run(self, command: str, timeout: float = 30.0) -> CommandResult:
         # In a subshell: nothing of this may be seen in the session's own shell.

@@ -13,7 +13,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,9 +21,10 @@ from pydantic import ValidationError
 
 from pivotgym.envs.errors import BadInput, NotRestorable
 from pivotgym.envs.formats.rows import validate
-from pivotgym.envs.sandbox import Limits, Sandbox, SandboxError, SandboxFileError
+from pivotgym.envs.sandbox import Backend, Limits, Sandbox, SandboxError, SandboxFileError
 from pivotgym.envs.terminal.dockerfile import interpret
-from pivotgym.envs.terminal.judging import backend_of, frozen
+from pivotgym.envs.terminal.judging import backend_of, bugs_named, frozen
+from pivotgym.envs.terminal.prepare import prepare
 from pivotgym.envs.terminal.tasks import Final, Setup, TaskSet, TerminalTask, verdict
 from pivotgym.envs.terminal.terminal_bench_folders import Folder, Plan, is_task_folder, read_folder, unpack
 from pivotgym.envs.trajectory import Message, Task, ToolCall
@@ -40,6 +41,7 @@ _NO_NETWORK = re.compile(
     r"|name or service not known|failed to establish a new connection|dns error",
     re.IGNORECASE,
 )
+_SILENT = {1: "the tests printed no results", 2: "the tests wrote no reward"}
 _SUMMARY = re.compile(r"=+\s*short test summary info\s*=+", re.IGNORECASE)
 _RESULT = re.compile(r"^(PASSED|FAILED|SKIPPED|XFAIL|XPASS|ERROR):?\s+(\S.*)$")
 _COUNTS_AS_PASSED = frozenset(("PASSED", "SKIPPED", "XFAIL"))
@@ -60,6 +62,7 @@ class TerminalBenchTasks(TaskSet):
         self.path = None if path is None else Path(path)
         self.images = images
         self._tasks: list[Task] | None = None
+        self._needs: dict[str, str] = {}
 
     def tasks(self) -> Sequence[Task]:
         """All tasks, sorted by the names of their folders. Of a folder of many, those that cannot be used are logged.
@@ -150,24 +153,51 @@ class TerminalBenchTasks(TaskSet):
 
         Raises:
             SandboxError: the tests cannot run (they need the network, and a sandbox has none).
+            VerifierBug: the judge raised what it should not.
         """
         plan, spec = _plan(task), TerminalTask.of(task)
-        with final.fork() as fork, _as_root(fork, spec) as box:
-            problem = _upload(box, plan)
-            if problem:
-                return verdict(False, f"what was left behind does not let the tests be put in place: {problem}")
-            script = "/tests/run-tests.sh" if plan.generation == 1 else "/tests/test.sh"
-            env = " ".join(f"{key}={shlex.quote(value)}" for key, value in plan.test_env.items())
-            run = f"cd {shlex.quote(spec.workdir)} && {env} {'bash ' if plan.generation == 1 else ''}{script}"
-            # Into a file: a server that the tests start and leave running would keep a pipe open.
-            result = box.run(f"( {run} ) < /dev/null > {_OUTPUT} 2>&1", timeout=plan.test_seconds)
-            if result.ending == "timeout":
-                return verdict(False, f"the tests took more than {plan.test_seconds:g} s")
-            if result.ending != "exit":
-                return verdict(False, f"the tests were ended: {result.ending}")
-            box.run(f"tail -c {_OUTPUT_BYTES} {_OUTPUT} > {_OUTPUT}.end")
-            output = _read(box, f"{_OUTPUT}.end", _OUTPUT_BYTES) or ""
-            return _first_verdict(output) if plan.generation == 1 else _second_verdict(box, output)
+        with bugs_named(final), final.fork() as fork, _as_root(fork, spec) as box:
+            judged, silent = _tested(box, plan, spec)
+            if silent and (problem := self._needs_network(task, backend_of(box), box.config.image)):
+                raise SandboxError(f"the tests need the network, and a sandbox has none: {problem}")
+            return judged
+
+    def _needs_network(self, task: Task, backend: Backend, image: str) -> str:
+        """What the tests say about a missing network before the agent has done anything; else empty.
+
+        What they print in the final state is no evidence: the agent may have written it.
+        """
+        if task.key not in self._needs:
+            plan, spec = _plan(task), TerminalTask.of(task)
+            with ExitStack() as stack:
+                fresh = prepare(backend, spec, image)
+                stack.callback(fresh.stop)
+                judged, silent = _tested(stack.enter_context(_as_root(fresh, spec)), plan, spec)
+            output = str(judged.evidence.get("output", ""))
+            self._needs[task.key] = output[-500:].strip() if silent and _NO_NETWORK.search(output) else ""
+        return self._needs[task.key]
+
+
+def _tested(box: Sandbox, plan: Plan, spec: TerminalTask) -> tuple[Verdict, bool]:
+    """What the tests say in this state, and whether they ended without saying it."""
+    problem = _upload(box, plan)
+    if problem:
+        return verdict(False, f"what was left behind does not let the tests be put in place: {problem}"), False
+    script = "/tests/run-tests.sh" if plan.generation == 1 else "/tests/test.sh"
+    env = " ".join(f"{key}={shlex.quote(value)}" for key, value in plan.test_env.items())
+    run = f"cd {shlex.quote(spec.workdir)} && {env} {'bash ' if plan.generation == 1 else ''}{script}"
+    # Into a file: a server that the tests start and leave running would keep a pipe open.
+    result = box.run(f"( {run} ) < /dev/null > {_OUTPUT} 2>&1", timeout=plan.test_seconds)
+    if result.ending == "timeout":
+        return verdict(False, f"the tests took more than {plan.test_seconds:g} s"), False
+    if result.ending != "exit":
+        return verdict(False, f"the tests were ended: {result.ending}"), False
+    box.run(f"tail -c {_OUTPUT_BYTES} {_OUTPUT} > {_OUTPUT}.end")
+    output = _read(box, f"{_OUTPUT}.end", _OUTPUT_BYTES) or ""
+    judged = _first_verdict(output) if plan.generation == 1 else _second_verdict(box, output)
+    if judged is None:
+        return verdict(False, _SILENT[plan.generation], output=output[-2000:]), True
+    return judged, False
 
 
 def _plan(task: Task) -> Plan:
@@ -231,29 +261,27 @@ def parse_summary(output: str) -> dict[str, bool] | None:
     return results
 
 
-def _first_verdict(output: str) -> Verdict:
+def _first_verdict(output: str) -> Verdict | None:
     results = parse_summary(output)
     if not results:
-        _need_network(output)
-        return verdict(False, "the tests printed no results", output=output[-2000:])
+        return None
     failed = [name for name, passed in results.items() if not passed]
     reason = f"{len(failed)} of {len(results)} tests failed" if failed else f"all {len(results)} tests passed"
     return verdict(not failed, reason, tests=results, output=output[-2000:] if failed else "")
 
 
-def _second_verdict(box: Sandbox, output: str) -> Verdict:
+def _second_verdict(box: Sandbox, output: str) -> Verdict | None:
     text, written = _read(box, f"{_REWARDS}/reward.json", 1 << 20), "reward.json"
     if text is None:
         text, written = _read(box, f"{_REWARDS}/reward.txt", 1 << 20), "reward.txt"
     if text is None:
-        _need_network(output)
-        return verdict(False, "the tests wrote no reward", output=output[-2000:])
+        return None
     try:
         value = json.loads(text) if written == "reward.json" else float(text)
         rewards = {
             str(key): float(one) for key, one in (value if isinstance(value, dict) else {"reward": value}).items()
         }
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return verdict(False, f"{written} holds no number", output=text[:500])
     if not rewards or not all(math.isfinite(one) for one in rewards.values()):
         return verdict(False, f"{written} holds no finite number", output=text[:500])
@@ -264,12 +292,6 @@ def _second_verdict(box: Sandbox, output: str) -> Verdict:
         reason=f"the tests gave {reward:g}",
         evidence={"rewards": rewards, "output": output[-2000:] if reward < 1 else ""},
     )
-
-
-def _need_network(output: str) -> None:
-    found = _NO_NETWORK.search(output)
-    if found:
-        raise SandboxError(f"the tests need the network, and a sandbox has none: {output[-500:].strip()}")
 
 
 # --------------------------------------------------------------------------------------------------------- actions

@@ -26,6 +26,8 @@ from pivotgym.envs.trajectory import JsonObject
 
 PARSERS = ("pytest",)
 _SIZES = {"": 1 << 20, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+TASK_ENV = "PIVOTGYM_TASK_ENV"
+"""Names, with commas between, of the variables of this machine's environment that tasks may read."""
 _HOST_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -96,13 +98,24 @@ class Folder:
     disk_bytes: int | None = None
 
 
+def _within(root: Path, path: Path, file: Path | None = None, field: str | None = None) -> Path:
+    """``path``, unless it leads out of the task folder. Raises BadInput."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BadInput(f"{path} leads out of the task folder", file=file or path, field=field)
+    return path
+
+
 def is_task_folder(path: Path) -> bool:
     """Whether a folder is a task of either generation."""
     return (path / "task.yaml").is_file() or (path / "task.toml").is_file()
 
 
 def read_folder(path: Path) -> Folder:
-    """Reads a task folder. Raises BadInput with file and field, also for what is not supported."""
+    """Reads a task folder, and nothing outside of it.
+
+    Raises:
+        BadInput: with file and field, also for what is not supported and for a path or link that leads out.
+    """
     return _read_second(path) if (path / "task.toml").is_file() else _read_first(path)
 
 
@@ -119,7 +132,7 @@ class _FirstTask(BaseModel):
 
 
 def _read_first(path: Path) -> Folder:
-    file = path / "task.yaml"
+    file = _within(path, path / "task.yaml")
     raw = _yaml(file)
     if "instruction" not in raw and isinstance(raw.get("descriptions"), list):  # as the first tasks had it
         texts = {one.get("key"): one.get("description") for one in raw["descriptions"] if isinstance(one, dict)}
@@ -129,18 +142,18 @@ def _read_first(path: Path) -> Folder:
         raise BadInput(f"parser {task.parser_name!r} is not supported", file=file, field="parser_name")
     if task.run_tests_in_same_shell:
         raise BadInput("tests in the agent's own shell are not supported", file=file, field="run_tests_in_same_shell")
-    script, tests, solution = path / "run-tests.sh", path / "tests", path / "solution.sh"
+    script, tests, solution = (_within(path, path / name) for name in ("run-tests.sh", "tests", "solution.sh"))
     if not script.is_file():
         raise BadInput("missing", file=script)
-    keys = _keys(path / "solution.yaml") if not solution.is_file() else []
-    build = _compose(path / "docker-compose.yaml")
+    keys = _keys(_within(path, path / "solution.yaml")) if not solution.is_file() else []
+    build = _compose(path / "docker-compose.yaml", path)
     metadata = {key: one for key, one in raw.items() if key not in ("instruction", "parser_name")}
     folder = Folder(
         path,
         task.instruction.strip(),
         Plan(
             generation=1,
-            tests=pack([(script, "run-tests.sh"), *_inside(tests)]),
+            tests=pack([(script, "run-tests.sh"), *_inside(tests, path)]),
             test_seconds=task.max_test_timeout_sec,
             test_env={"TEST_DIR": "/tests"},
             solution=pack([(solution, "solution.sh")]) if solution.is_file() else "",
@@ -179,10 +192,10 @@ class _Build:
     env: dict[str, str] = field(default_factory=dict)
 
 
-def _compose(file: Path) -> _Build:
+def _compose(file: Path, root: Path) -> _Build:
     """What the compose file says of the agent's machine; without one its Dockerfile stands beside."""
-    folder = file.parent
-    dockerfile = folder / "Dockerfile"
+    folder = _within(root, file).parent
+    dockerfile = _within(root, folder / "Dockerfile")
     if not file.is_file():
         return _Build(dockerfile if dockerfile.is_file() else None, folder)
     services = _yaml(file).get("services")
@@ -198,8 +211,9 @@ def _compose(file: Path) -> _Build:
     if not isinstance(build, dict):
         image = client.get("image")
         return _Build(None, folder, image if isinstance(image, str) and "${" not in image else None, env=env)
-    context = folder / str(build.get("context", "."))
-    path = context / str(build.get("dockerfile", "Dockerfile"))
+    service = f"services.{next(iter(services))}.build"
+    context = _within(root, folder / str(build.get("context", ".")), file, f"{service}.context")
+    path = _within(root, context / str(build.get("dockerfile", "Dockerfile")), file, f"{service}.dockerfile")
     if not path.is_file():
         raise BadInput("missing", file=path)
     return _Build(path, context, args=_pairs(build.get("args")), env=env)
@@ -259,7 +273,7 @@ class _SecondTask(BaseModel):
 
 
 def _read_second(path: Path) -> Folder:
-    file = path / "task.toml"
+    file = _within(path, path / "task.toml")
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -270,17 +284,17 @@ def _read_second(path: Path) -> Folder:
     if task.steps:
         raise BadInput("a task of several steps is not supported", file=file, field="steps")
     try:
-        instruction = (path / "instruction.md").read_text(encoding="utf-8").strip()
+        instruction = _within(path, path / "instruction.md").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot be read: {error}", file=path / "instruction.md") from error
-    if not (path / "tests" / "test.sh").is_file():
+    if not _within(path, path / "tests" / "test.sh").is_file():
         raise BadInput("missing", file=path / "tests" / "test.sh")
-    context = path / "environment"
+    context = _within(path, path / "environment")
     if (context / "docker-compose.yaml").is_file():
-        _compose(context / "docker-compose.yaml")  # several machines are refused
-    dockerfile = context / "Dockerfile"
+        _compose(context / "docker-compose.yaml", path)  # several machines are refused
+    dockerfile = _within(path, context / "Dockerfile")
     environment = task.environment
-    solution = path / "solution"
+    solution = _within(path, path / "solution")
     if not dockerfile.is_file() and environment.docker_image is None:
         raise BadInput("missing", file=dockerfile)
     return Folder(
@@ -288,11 +302,11 @@ def _read_second(path: Path) -> Folder:
         instruction,
         Plan(
             generation=2,
-            tests=pack(_inside(path / "tests")),
+            tests=pack(_inside(path / "tests", path)),
             test_seconds=task.verifier.timeout_sec or 600.0,
-            test_env=_from_host(task.verifier.env, file),
-            solution=pack(_inside(solution)) if (solution / "solve.sh").is_file() else "",
-            solution_env=_from_host(task.solution.env, file),
+            test_env=_from_host(task.verifier.env, file, "verifier.env"),
+            solution=pack(_inside(solution, path)) if (solution / "solve.sh").is_file() else "",
+            solution_env=_from_host(task.solution.env, file, "solution.env"),
             agent_seconds=task.agent.timeout_sec or 0.0,
             metadata=_plain_json(task.metadata),
         ),
@@ -300,7 +314,7 @@ def _read_second(path: Path) -> Folder:
         context=context,
         hidden=[path / "tests", solution],
         image=environment.docker_image,
-        env=_from_host(environment.env, file),
+        env=_from_host(environment.env, file, "environment.env"),
         workdir=environment.workdir,
         user=task.agent.user,
         memory_bytes=_bytes(environment.memory_mb, environment.memory, file, "environment.memory"),
@@ -308,16 +322,25 @@ def _read_second(path: Path) -> Folder:
     )
 
 
-def _from_host(env: dict[str, str], file: Path) -> dict[str, str]:
-    """Variables with ``${NAME}`` and ``${NAME:-default}`` filled in from this machine's environment."""
+def _from_host(env: dict[str, str], file: Path, field: str) -> dict[str, str]:
+    """Variables with ``${NAME}`` and ``${NAME:-default}`` filled in.
 
-    def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
-        if found is None:
-            raise BadInput(f"the environment variable {match[1]} is not set", file=file)
-        return found
+    This machine's environment is read for the names only that its owner lists in :data:`TASK_ENV`: what a task is given
+    gets into the agent's sandbox.
+    """
+    allowed = {name.strip() for name in os.environ.get(TASK_ENV, "").split(",")}
 
-    return {name: _HOST_VARIABLE.sub(value, text) for name, text in env.items()}
+    def filled(text: str, name: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            found: str | None = os.environ.get(match[1], match[2]) if match[1] in allowed else match[2]
+            if found is None:
+                problem = "is not set" if match[1] in allowed else f"is not for tasks: list it in {TASK_ENV} if it is"
+                raise BadInput(f"the environment variable {match[1]} {problem}", file=file, field=f"{field}.{name}")
+            return found
+
+        return _HOST_VARIABLE.sub(value, text)
+
+    return {name: filled(text, name) for name, text in env.items()}
 
 
 def _bytes(megabytes: int | None, text: str | None, file: Path, where: str) -> int | None:
@@ -334,8 +357,9 @@ def _bytes(megabytes: int | None, text: str | None, file: Path, where: str) -> i
 # -------------------------------------------------------------------------------------------------------- archives
 
 
-def _inside(folder: Path) -> list[tuple[Path, str]]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+def _inside(folder: Path, root: Path) -> list[tuple[Path, str]]:
+    every = sorted(_within(root, folder).rglob("*")) if folder.is_dir() else []
+    found = [path for path in every if _within(root, path, field=folder.name).is_file()]
     return [(path, path.relative_to(folder).as_posix()) for path in found]
 
 

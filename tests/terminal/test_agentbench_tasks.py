@@ -13,8 +13,9 @@ import pytest
 from needs import missing
 
 from pivotgym.envs.errors import BadInput, NotRestorable
-from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
-from pivotgym.envs.terminal.agentbench import AgentBenchTasks, _is_replaced
+from pivotgym.envs.sandbox import FileChange, SandboxUnavailable, get_backend
+from pivotgym.envs.terminal.agentbench import AgentBenchTasks
+from pivotgym.envs.terminal.agentbench_programs import added_by, can_deceive
 from pivotgym.envs.terminal.agentbench_scripts import COMPARISONS, Script
 from pivotgym.envs.terminal.env import NoGoal, TerminalEnv
 from pivotgym.envs.terminal.sources import open_task_set
@@ -166,23 +167,103 @@ def test_programs_the_agent_replaced_do_not_decide(env: TerminalEnv, shared_data
 HELLO = 21
 
 
+LIE = "printf '#!/bin/sh\\necho 7654321\\n' > {0}; chmod 755 {0}"
+STDLIB = "$(python3 -Ic 'import os; print(os.path.dirname(os.__file__))')"
+DECEIVED = {
+    "a new program in an earlier folder": ("wc -l < /root/data", LIE.format("/usr/sbin/wc")),
+    "a new program for one that is not there": (
+        "nosuchprogram || wc -l < /root/data",
+        LIE.format("/usr/bin/nosuchprogram"),
+    ),
+    "a package over a module": (
+        "python3 -c 'import shlex; print(shlex.quote(open(\"/root/data\").read().strip()[-1]))'",
+        f"mkdir {STDLIB}/shlex; echo 'def quote(text): return 7654321' > {STDLIB}/shlex/__init__.py",
+    ),
+    "byte code that is not its source's": (
+        "python3 -c 'import shlex; print(shlex.quote(open(\"/root/data\").read().strip()[-1]))'",
+        "cd /tmp; python3 - <<'EOF'\n"
+        "import importlib._bootstrap_external as b, importlib.util, os, shlex\n"
+        "stat = os.stat(shlex.__file__)\n"
+        "code = compile('def quote(text): return 7654321', shlex.__file__, 'exec')\n"
+        "path = importlib.util.cache_from_source(shlex.__file__)\n"
+        "os.makedirs(os.path.dirname(path), exist_ok=True)\n"
+        "data = b._code_to_timestamp_pyc(code, int(stat.st_mtime), stat.st_size)\n"
+        "open(path + '.new', 'wb').write(data); os.replace(path + '.new', path)\nEOF",
+    ),
+    "another program behind a link": (
+        "awk 'END { print NR }' /root/data",
+        LIE.format("/root/a") + "; ln -sf /root/a /etc/alternatives/awk",
+    ),
+}
+
+
+def counting(tmp_path: Path, reference: str) -> Task:
+    """A task whose answer is the number of lines of a file, 3."""
+    check = {"language": "python", "file": "check/integer-match.py"}
+    evaluation = {"check": [None, check], "example": reference}
+    row = {"description": "?", "create": {"init": "seq 3 > /root/data"}, "evaluation": evaluation}
+    (tmp_path / "made.json").write_text(json.dumps([row]), encoding="utf-8")
+    return AgentBenchTasks(tmp_path / "made.json").tasks()[0]
+
+
+@pytest.mark.parametrize("how", DECEIVED)
+def test_what_the_agent_adds_does_not_decide(how: str, env: TerminalEnv, tmp_path: Path) -> None:
+    reference, lie = DECEIVED[how]
+    task = counting(tmp_path, reference)
+    assert answer(env, task, "3")["reward"] == 1.0
+    assert answer(env, task, WRONG)["reward"] == 0.0
+    verdict = answer(env, task, WRONG, lie)
+    assert verdict["reward"] == 0.0, verdict
+
+
+def test_a_command_that_the_reference_installs_may_be_installed(env: TerminalEnv, tmp_path: Path) -> None:
+    install = "printf '#!/bin/sh\\necho $(( $1 ))\\n' > {0}/calc; chmod 755 {0}/calc"
+    evaluation = {"check": '[ "$(calc 3*4)" = 12 ]', "example": install.format("/usr/local/bin")}
+    (tmp_path / "calc.json").write_text(json.dumps([{"description": "?", "evaluation": evaluation}]), encoding="utf-8")
+    task = AgentBenchTasks(tmp_path / "calc.json").tasks()[0]
+    assert answer(env, task, "done")["reward"] == 0.0
+    for folder in ("/usr/local/bin", "/usr/bin"):
+        assert answer(env, task, "done", install.format(folder))["reward"] == 1.0
+    verdict = answer(env, task, "done", install.format("/usr/bin"), LIE.format("/usr/sbin/other"))
+    assert (verdict["reward"], verdict["evidence"]["replaced"]) == (0.0, ["/usr/sbin/other"])
+
+
 @pytest.mark.parametrize(
-    ("path", "before", "replaced"),
+    ("path", "before", "counts"),
     [
         ("/usr/bin/find", "file", True),
         ("/bin/sh", "link", True),
         ("/etc/ld.so.preload", "absent", True),
+        ("/etc/alternatives/awk", "link", True),
         ("/usr/lib/python3/dist-packages/sitecustomize.py", "absent", True),
-        ("/usr/bin/calc", "absent", False),
-        ("/usr/local/bin/calc", "absent", False),
+        ("/root/.local/lib/python3.11/site-packages/x.pth", "absent", True),
+        ("/usr/bin/calc", "absent", True),
+        ("/usr/sbin/grep", "absent", True),
+        ("/usr/local/bin/calc", "absent", True),
+        ("/usr/lib/python3.11/json", "directory", True),
+        ("/lib64", "link", True),
+        ("/usr/lib/python3.11/__pycache__/json.cpython-311.pyc", "absent", False),
         ("/root/bin/find", "file", False),
         ("/home/x/libfoo", "file", False),
+        ("/usr/stock.log", "file", False),
+        ("/binary", "absent", False),
     ],
 )
-def test_which_changes_touch_the_programs_of_a_check(path: str, before: str, replaced: bool) -> None:
-    from pivotgym.envs.sandbox import FileChange
+def test_which_changes_may_touch_the_programs_of_a_check(path: str, before: str, counts: bool) -> None:
+    assert can_deceive(FileChange(path, "file", before=before)) is counts
 
-    assert _is_replaced(FileChange(path, "file", before=before)) is replaced
+
+def test_what_the_reference_adds_may_hide_no_program() -> None:
+    reference = [FileChange("/usr/local/bin/calc", "file"), FileChange("/opt/data", "file", before="file")]
+    added = added_by([*reference, FileChange("/usr/bin/grep", "file")], {"grep", "find"})
+    assert added(FileChange("/usr/bin/calc", "file"))
+    for change in (
+        FileChange("/usr/bin/grep", "file"),
+        FileChange("/usr/bin/calc", "file", before="file"),
+        FileChange("/opt/data", "file", before="file"),
+        FileChange("/usr/bin/other", "file"),
+    ):
+        assert not added(change)
 
 
 @pytest.mark.parametrize(
@@ -234,10 +315,19 @@ def test_matches(match: Any, text: str, reward: float, env: TerminalEnv, tmp_pat
         ({**ROW, "evaluation": {"check": [{"language": "perl", "code": "1"}]}}, "1.evaluation.check.language"),
         ({**ROW, "create": {"init": {"script": "ls"}}}, "1.create.init"),
         ({**ROW, "start": 3}, "1.start"),
+        ({**ROW, "start": {"file": "/etc/hostname"}}, "1.start.file"),
+        ({**ROW, "start": {"file": "../secret"}}, "1.start.file"),
+        ({**ROW, "create": {"init": {"file": "link"}}}, "1.create.init.file"),
+        ({**ROW, "create": {"init": {"file": "scripts/secret"}}}, "1.create.init.file"),
+        ({**ROW, "evaluation": {"match": {"regex": "("}}}, "1.evaluation.match.regex"),
         (3, "1"),
     ],
 )
 def test_a_bad_row_is_located(row: Any, field: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    (tmp_path := tmp_path / "tasks").mkdir()
+    (tmp_path / "link").symlink_to("../secret")
+    (tmp_path / "scripts").symlink_to("..")
     (tmp_path / "t.json").write_text(json.dumps([ROW, row]), encoding="utf-8")
     with pytest.raises(BadInput) as raised:
         AgentBenchTasks(tmp_path / "t.json").tasks()

@@ -26,7 +26,7 @@ from pivotgym.envs.terminal.bundled import (
 from pivotgym.envs.terminal.bundled.generate import generate, pack, record, script
 from pivotgym.envs.terminal.env import TerminalEnv
 from pivotgym.envs.terminal.tasks import TerminalTask
-from pivotgym.envs.trajectory import Message, ToolCall
+from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
 
 SEED = {name: number % SEEDS for number, name in enumerate(BUILDERS)}
 """One instance of each task for the quick tests: all seeds and both splits occur."""
@@ -128,6 +128,47 @@ def test_wrong_ends(name: str, case: int, env: TerminalEnv) -> None:
 
 def test_wrong_ends_for_every_task() -> None:
     assert WRONG.keys() == BUILDERS.keys() and all(len(cases) >= 2 for cases in WRONG.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_instance_restores_at_every_turn(env: TerminalEnv) -> None:
+    """All shipped trajectories: each turn is restored from the one before, compared, and the end is judged."""
+    env.snapshots.clear()
+    rows = bundled_trajectories(None)
+    assert len(rows) == len(BUILDERS) * SEEDS
+    for row in rows:
+        assert restored_and_judged(env, row) == 1.0, row.id
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_experts_on_docker() -> None:
+    """One instance of each task where an image's programs run, not this machine's."""
+    try:
+        get_backend("docker").clean()
+    except SandboxUnavailable as error:
+        missing(str(error))
+    with closing(TerminalEnv(tasks="bundled", backend="docker", snapshots=SnapshotStore())) as env:
+        for name in BUILDERS:
+            (row,) = [row for row in bundled_trajectories(None) if row.id == f"bundled-{name}-{SEED[name]}"]
+            assert restored_and_judged(env, row) == 1.0, row.id
+            reward, reason = finish(env, name, SEED[name], [], build(name, SEED[name]).final)
+            assert reward == 0.0, (name, reason)
+
+
+def restored_and_judged(env: TerminalEnv, row: Trajectory) -> float:
+    """Restores every turn of an expert's recording, in order, then takes its last action: the reward."""
+    report = None
+    for turn in range(len(row.turns)):
+        _, info = env.reset(options={"trajectory": row, "turn": turn})
+        report = info["restore"]
+        assert report.note is None and report.fidelity == 1.0, (row.id, turn, report.diverged)
+    assert report is not None and len(report.checks) == len(row.turns) - 1
+    _, reward, terminated, _, info = env.step(row.messages[-1])
+    assert terminated, row.id
+    assert reward == 1.0, (row.id, info["verdict"]["reason"])
+    return float(reward)
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def variant(root: Path, **files: str) -> Task:
     """The task hello-world with other files."""
     names = {"dockerfile": "environment/Dockerfile", "test": "tests/test.sh", "config": "task.toml"}
     write_samples(root, {"x": {**SECOND["hello-world"], **{names[key]: text for key, text in files.items()}}})
-    return TerminalBenchTasks(root).tasks()[0]
+    return TerminalBenchTasks(root / "x").tasks()[0]
 
 
 REWARDS = [
@@ -152,6 +152,8 @@ REWARDS = [
     ("echo '[1]' > /logs/verifier/reward.json", 0.0, "reward.json holds no number"),
     ("ln -s /etc/passwd /logs/verifier/reward.txt", 0.0, "reward.txt holds no number"),
     ("true", 0.0, "the tests wrote no reward"),
+    ("echo 1$(printf '%0400d' 0) > /logs/verifier/reward.json", 0.0, "reward.json holds no number"),
+    ("printf '%9000s' | tr ' ' '[' > /logs/verifier/reward.json", 0.0, "reward.json holds no number"),
     ("sleep 99 & echo 1 > /logs/verifier/reward.txt", 1.0, "the tests gave 1"),
     ("yes | head -c 9000000; echo 0.75 > /logs/verifier/reward.txt", 0.75, "the tests gave 0.75"),
     ("sleep 30; echo 1 > /logs/verifier/reward.txt", 0.0, "the tests took more than 1 s"),
@@ -178,6 +180,24 @@ def test_tests_that_need_the_network_are_no_reward(tmp_path: Path) -> None:
     )
     with pytest.raises(SandboxError, match="the tests need the network"):
         play(task, [])
+
+
+def test_an_agent_cannot_make_the_network_missing(tasks: TerminalBenchTasks) -> None:
+    """Whatever the tests print in its state: they print no such thing in the state it began with."""
+    lie = "printf '#!/bin/sh\\necho Network is unreachable\\n' > /usr/local/bin/{0}; chmod 755 /usr/local/bin/{0}"
+    for name, program in (("hello-world", "mkdir"), ("count-lines", "python3")):
+        reward, judged, _ = play(find(tasks, name), [bash("hash -r; " + lie.format(program))])
+        assert reward == 0.0 and "Network is unreachable" in judged["evidence"]["output"]
+
+
+def test_the_network_a_test_needs_is_found_out_without_the_agent(tmp_path: Path) -> None:
+    need = (
+        "python3 -c 'import socket; socket.getaddrinfo(\"pypi.org\", 80)' || exit 1\necho 1 > /logs/verifier/reward.txt"
+    )
+    task = variant(tmp_path, test=f"#!/bin/bash\n{need}\n")
+    lie = "mkdir -p /usr/local/bin; printf '#!/bin/sh\\nexit 1\\n' > /usr/local/bin/python3; chmod 755 /usr/local/bin/*"
+    with pytest.raises(SandboxError, match="the tests need the network"):
+        play(task, [bash(lie)])
 
 
 # ------------------------------------------------------------------------------------------------------ Dockerfile
@@ -313,7 +333,14 @@ def test_continued_lines_comments_and_heredocs(tmp_path: Path) -> None:
         (2, "task.toml", "[environment]\nmemory = 'much'", "environment.memory"),
         (2, "task.toml", "[environment]\nmemory_mb = 1", "environment.memory_bytes"),
         (2, "task.toml", "[[steps]]\nname = 'a'", "steps"),
-        (2, "task.toml", "[solution.env]\nKEY = '${SURELY_NOT_SET}'", None),
+        (2, "task.toml", "[solution.env]\nKEY = '${SURELY_NOT_SET}'", "solution.env.KEY"),
+        (1, "docker-compose.yaml", "services: {client: {build: {context: ../..}}}", "services.client.build.context"),
+        (
+            1,
+            "docker-compose.yaml",
+            "services: {client: {build: {context: ., dockerfile: /etc/hostname}}}",
+            "services.client.build.dockerfile",
+        ),
     ],
 )
 def test_bad_folders_name_file_and_field(

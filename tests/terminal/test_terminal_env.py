@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_set import bash, make, need, press, record, say
+from small_set import SmallSet, bash, make, need, press, record, say
 
 from pivotgym.envs.core import AgentEnv
-from pivotgym.envs.errors import BadInput, NotRestorable, RestoreDiverged
+from pivotgym.envs.errors import BadInput, NotRestorable, RestoreDiverged, VerifierBug
 from pivotgym.envs.snapshots import SnapshotStore
+from pivotgym.envs.terminal.bundled import BundledTasks
 from pivotgym.envs.terminal.env import NoGoal, TerminalEnv
 from pivotgym.envs.terminal.sources import open_task_set
 from pivotgym.envs.terminal.tasks import Setup, TerminalTask
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
+from pivotgym.verifiers import make as make_verifier
 
 
 @pytest.fixture(scope="module", params=["bubblewrap", "docker"])
@@ -360,6 +362,64 @@ def test_a_terminal_that_was_killed_is_started_again(backend: str) -> None:
         text = shown(env, press("touch kept; tmux -L terminal kill-server", "Enter"))
         assert text.startswith("[the terminal was gone; a new one was started]")
         assert "kept" in shown(env, press("ls", "Enter"))
+
+
+KEYS = {
+    "no tmux any more": ["T=$(command -v tmux); rm -f $T; kill -9 -1"],
+    "a tmux that fails": [
+        "printf '#!/bin/sh\\nexit 1\\n' > /usr/local/bin/tmux; chmod 755 /usr/local/bin/tmux",
+        "hash -r",
+    ],
+    "a tmux that shows nothing": [
+        "printf '#!/bin/sh\\ncase $* in *capture*) exit 1;; esac\\n' > /usr/local/bin/tmux",
+        "chmod 755 /usr/local/bin/tmux; hash -r",
+    ],
+}
+
+
+@pytest.mark.parametrize("how", KEYS)
+def test_a_terminal_that_cannot_be_started_again_is_told(how: str, backend: str) -> None:
+    with closing(make(backend=backend, screen=True)) as env:
+        env.reset(options={"task": "small-0"})
+        for keys in KEYS[how]:
+            env.step(press(keys, "Enter"))
+        assert shown(env, press("ls", "Enter")) == "[the terminal cannot be started again]"
+        _, reward, terminated, _, _ = env.step(say("0"))
+        assert (reward, terminated) == (0.0, True)
+
+
+# Broken by the agent --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", ["rm", "exit"])
+def test_an_agent_that_removes_its_shell_earns_nothing_and_breaks_nothing(env: AgentEnv, last: str) -> None:
+    for task in ("small-0", BundledTasks().tasks()[0], BundledTasks().tasks()[-1]):
+        env.reset(options={"task": task})
+        env.step(bash("rm -f /usr/bin/bash /bin/bash"))
+        if last == "exit":
+            env.step(bash("exit"))
+            assert "[the shell" in shown(env, bash("echo hi"))
+        _, reward, terminated, _, _ = env.step(say("0"))
+        assert (reward, terminated) == (0.0, True)
+
+
+def test_an_effect_without_a_shell_is_wrong(env: AgentEnv) -> None:
+    recording = record(env, "small-0", [bash("echo hi > x"), say("0")])
+    env.reset(options={"trajectory": recording, "turn": 0})
+    verify = make_verifier("terminal_effects").verify
+    assert verify(env, bash("echo hi > ./x")).reward == 1.0
+    assert verify(env, bash("echo hi > x; rm -f /usr/bin/bash")).reward == 0.0
+    assert verify(env, bash("echo hi > ./x")).reward == 1.0
+
+
+def test_what_a_judge_raises_is_a_bug_of_the_judge(env: AgentEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise ZeroDivisionError("division")
+
+    monkeypatch.setattr(SmallSet, "goal", raises)
+    env.reset(options={"task": "small-0"})
+    with pytest.raises(VerifierBug, match="ZeroDivisionError on the action"):
+        env.step(say("0"))
 
 
 # Sources ------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from pivotgym.envs.terminal.bundled import (
 )
 from pivotgym.envs.terminal.bundled.look import Look, Wrong, same
 from pivotgym.envs.terminal.bundled.spec import GENERATOR, WORKDIR, Builder, Built
+from pivotgym.envs.terminal.judging import bugs_named, printable
 from pivotgym.envs.terminal.tasks import Final, Setup, TaskSet, TerminalTask, verdict
 from pivotgym.envs.trajectory import Task, Trajectory
 from pivotgym.envs.verdict import Verdict
@@ -83,18 +84,23 @@ class BundledTasks(TaskSet):
         return _tasks(split)
 
     def goal(self, task: Task, final: Final) -> Verdict:
-        """Judges what the agent left behind, and its answer where the task asks for one."""
+        """Judges what the agent left behind, and its answer where the task asks for one.
+
+        Raises:
+            VerifierBug: a check raised what no check should.
+        """
         name, seed = _identity(task)
         built = build(name, seed)
-        try:
-            if built.answer is not None:
-                _check_answer(built.answer, final.answer)
-            with Look(final, WORKDIR) as look:
-                _check_files(built, look)
-                if built.check is not None:
-                    built.check(look)
-        except Wrong as wrong:
-            return verdict(False, str(wrong))
+        with bugs_named(final):
+            try:
+                if built.answer is not None:
+                    _check_answer(built.answer, final.answer)
+                with Look(final, WORKDIR) as look:
+                    _check_files(built, look)
+                    if built.check is not None:
+                        built.check(look)
+            except Wrong as wrong:
+                return verdict(False, printable(str(wrong)))
         return verdict(True, "the final state is what was asked for")
 
 

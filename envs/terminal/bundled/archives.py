@@ -18,6 +18,8 @@ from pivotgym.envs.terminal.bundled.spec import Builder, Built, Expected
 
 _LIMIT = 8 << 20
 """Bytes an archive of the agent may unpack to."""
+_MEMORY = 128 << 20
+"""Bytes that taking a file apart may need; the dictionary of xz -9 has half of that."""
 _TAR = "tar --sort=name --mtime='2024-02-01 12:00' --owner=0 --group=0 --numeric-owner"
 
 
@@ -36,13 +38,21 @@ def _pack(files: Mapping[str, str], command: str) -> str:
     )
 
 
+class _Member(tarfile.TarInfo):
+    def _block(self, count: int) -> int:
+        # A negative size would make tarfile read the same header for ever.
+        if count < 0:
+            raise tarfile.ReadError("a negative size")
+        return int(super()._block(count))  # type: ignore[misc]
+
+
 def _unpacked(data: bytes, kind: str) -> bytes:
     # Bounded: what the agent leaves behind may be small and unpack to more than this machine holds.
     if kind == "gz":
         unzip = zlib.decompressobj(31)
         plain, done = unzip.decompress(data, _LIMIT), unzip.eof
     else:
-        unpack = bz2.BZ2Decompressor() if kind == "bz2" else lzma.LZMADecompressor()
+        unpack = bz2.BZ2Decompressor() if kind == "bz2" else lzma.LZMADecompressor(memlimit=_MEMORY)
         plain, done = unpack.decompress(data, _LIMIT), unpack.eof
     if not done:
         raise Wrong("the archive is cut off or too large")
@@ -53,12 +63,14 @@ def _tar(data: bytes, kind: str) -> dict[str, bytes]:
     """The files of a tar archive that has to be compressed in that way, ``""`` for not at all. Raises Wrong."""
     try:
         plain = _unpacked(data, kind) if kind else data
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:", tarinfo=_Member) as archive:
             members = [member for member in archive.getmembers() if not member.isdir()]
             if not all(member.isfile() and not member.issparse() for member in members):
                 raise Wrong("there are other things than files in the archive")
             return {m.name.removeprefix("./"): (archive.extractfile(m) or io.BytesIO()).read() for m in members}
-    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
+    except Wrong:
+        raise
+    except Exception as error:  # whatever these bytes make the reader do, the agent wrote them
         raise Wrong(f"this is no tar archive compressed with {kind}: {error}") from error
 
 
@@ -67,11 +79,10 @@ def _zip(data: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(member.file_size for member in archive.infolist()) > _LIMIT:
                 raise Wrong("the archive is too large")
-            return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    except (
-        *(zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError),
-        *(NotImplementedError, RuntimeError),  # an unknown method, a password
-    ) as error:
+            return {m.filename: archive.read(m) for m in archive.infolist() if not m.filename.endswith("/")}
+    except Wrong:
+        raise
+    except Exception as error:  # as above: a broken file, an unknown method, a password …
         raise Wrong(f"this is no zip archive: {error}") from error
 
 

@@ -239,7 +239,7 @@ def restore_deleted(rng: random.Random) -> Built:
         tip = repository.clean("main")
         same(_texts(repository, tip), wanted, "the files of main")
         _on_top(tip, changes)
-        same(tip.message.splitlines()[0], f"Restore {name}", "the message")
+        same(tip.subject, f"Restore {name}", "the message")
 
     return Built(
         ask(
@@ -291,12 +291,12 @@ def pick_fixes(rng: random.Random) -> Built:
         tip = repository.clean("release")
         same(_texts(repository, tip), wanted, "the files of release")
         order = [change.message for change in changes if change.message.startswith("fix")]
-        found = [commit.message.splitlines()[0] for commit in repository.history(tip)]
+        found = [commit.subject for commit in repository.history(tip)]
         same(found, [*reversed(order), "Release notes", "Version 1"], "the history of release")
         same(repository.branch("main").id, commit_ids(changes)[-1], "main")
         authors = {change.message: f"{change.who.capitalize()} <{change.who}@example.org>" for change in changes}
         for commit in repository.history(tip)[: len(order)]:
-            same(commit.author, authors[commit.message.splitlines()[0]], "the author of a fix")
+            same(commit.author, authors[commit.subject], "the author of a fix")
 
     return Built(
         ask(

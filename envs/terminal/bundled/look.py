@@ -12,7 +12,7 @@ import json
 import shlex
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,10 @@ from pivotgym.envs.terminal.tasks import Final
 
 _STEPS = 2_000_000
 """Instructions a query may take; ours take some thousands."""
+
+
+_ROWS_BYTES = 8 << 20
+"""Text and blobs that a query may give; ours give some kilobytes."""
 
 
 class Wrong(Exception):
@@ -109,13 +113,24 @@ class Look:
             connection = sqlite3.connect(copy)
             # A table may be a view by now that never ends; the handler is asked once and stops it.
             connection.set_progress_handler(lambda: 1, _STEPS)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROWS_BYTES)
             try:
                 connection.execute("PRAGMA trusted_schema = off")
-                return connection.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
+                return _bounded(connection.execute(sql, values), path)
+            except (sqlite3.Error, MemoryError, OverflowError, ValueError) as error:
                 raise Wrong(f"{path}: {sql}: {error}") from error
             finally:
                 connection.close()
+
+
+def _bounded(rows: Iterable[tuple[Any, ...]], path: str) -> list[tuple[Any, ...]]:
+    found, size = [], 0
+    for row in rows:
+        size += 64 + sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size > _ROWS_BYTES:
+            raise Wrong(f"{path} holds too much")
+        found.append(row)
+    return found
 
 
 def decode(data: bytes, what: str) -> str:
@@ -129,7 +144,14 @@ def decode(data: bytes, what: str) -> str:
 def same(actual: object, expected: object, what: str) -> None:
     """Raises Wrong where two values differ; the message does not show what would be right."""
     if actual != expected:
-        raise Wrong(f"{what} is wrong: {str(actual)[:200]!r}")
+        raise Wrong(f"{what} is wrong: {_shown(actual)!r}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return str(value)[:200]
+    except (RecursionError, ValueError):  # JSON of the agent may be deep, or a number of more digits than are printed
+        return f"a {type(value).__name__}"
 
 
 def lines(expected: Sequence[str], *, ordered: bool = True) -> Any:
@@ -154,11 +176,7 @@ def table(expected: Sequence[Sequence[object]], delimiter: str = ",", *, ordered
             return word
 
     def check(data: bytes) -> None:
-        text = decode(data, "the file").strip()
-        try:
-            rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-        except csv.Error as error:
-            raise Wrong(f"this is no table: {error}") from error
+        rows = [row for row in parse_csv(decode(data, "the file").strip(), delimiter) if row]
         found = [[value(cell) for cell in row] for row in rows]
         wanted = [[value(cell) for cell in row] for row in expected]
         if not ordered:
@@ -176,6 +194,14 @@ def modes(look: Look, root: str, expected: Mapping[str, int]) -> None:
         if found.get(path) != expected.get(path):
             state = "missing" if path not in found else f"{found[path]:04o}" if path in expected else "new"
             raise Wrong(f"{root}/{path} is {state}")
+
+
+def parse_csv(text: str, delimiter: str = ",") -> list[list[str]]:
+    """The rows of a CSV text. Raises Wrong."""
+    try:
+        return list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error as error:
+        raise Wrong(f"this is no table: {error}") from error
 
 
 def parse_json(text: str) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import random
 from typing import Any
 
 from pivotgym.envs.terminal.bundled.draw import PEOPLE, SERVICES, WORDS, address, ask, moments
-from pivotgym.envs.terminal.bundled.look import Look, Wrong, parse_json, same
+from pivotgym.envs.terminal.bundled.look import Look, Wrong, parse_csv, parse_json, same
 from pivotgym.envs.terminal.bundled.spec import Built
 
 
@@ -58,8 +56,8 @@ def flatten_json(rng: random.Random) -> Built:
         look.write("/tmp/unseen.json", json.dumps(hidden))
         for path, records in (("people.json", data), ("/tmp/unseen.json", hidden)):
             output = look.run(f"python3 flatten.py {path}").output
-            same(list(csv.reader(io.StringIO(output))), rows(records), f"the output for {path.rsplit('/', 1)[-1]}")
-        same(list(csv.reader(io.StringIO(look.text("people.csv")))), rows(data), "people.csv")
+            same(parse_csv(output), rows(records), f"the output for {path.rsplit('/', 1)[-1]}")
+        same(parse_csv(look.text("people.csv")), rows(data), "people.csv")
 
     return Built(
         ask(

@@ -7,6 +7,7 @@ is found is the right one.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shlex
 import struct
@@ -15,6 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pivotgym.envs.terminal.bundled.look import Look, Wrong, decode
+
+_SIZE = re.compile(r"[0-9]{1,12}")
+_ENTRIES = 10_000
+"""Paths of a commit that are read: a few trees in one another may stand for more than can be."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,11 @@ class Commit:
     parents: tuple[str, ...]
     author: str
     message: str
+
+    @property
+    def subject(self) -> str:
+        """The message's first line; empty where there is none."""
+        return self.message.partition("\n")[0].rstrip()
 
 
 class Repository:
@@ -39,6 +49,7 @@ class Repository:
             f"cat-file --batch-all-objects --batch > {dump}"
         )
         self._objects = _parse(look.bytes(dump))
+        self._walked = 0
 
     def head(self) -> str:
         """The checked out branch; ``""`` where HEAD is detached."""
@@ -109,13 +120,16 @@ class Repository:
         return commit
 
     def _walk(self, tree: str, prefix: str) -> list[tuple[str, str]]:
-        data, found = self._get(tree, "tree"), []
+        data, found = self._get(tree, "tree"), list[tuple[str, str]]()
         while data:
             head, _, rest = data.partition(b"\0")
             mode, _, name = head.decode(errors="replace").partition(" ")
             id, data = rest[:20].hex(), rest[20:]
             if prefix.count("/") > 20:
                 raise Wrong("there are too many folders in one another")
+            self._walked += 1
+            if self._walked > _ENTRIES:
+                raise Wrong("there are too many files in a commit")
             found += self._walk(id, f"{prefix}{name}/") if mode == "40000" else [(prefix + name, id)]
         return found
 
@@ -143,7 +157,7 @@ def _parse(data: bytes) -> dict[str, tuple[str, bytes]]:
     while at < len(data):
         end = data.find(b"\n", at)
         words = data[at:end].decode(errors="replace").split(" ")
-        if end < 0 or len(words) != 3 or not words[2].isdigit():
+        if end < 0 or len(words) != 3 or not _SIZE.fullmatch(words[2]):
             break
         size = int(words[2])
         content = data[end + 1 : end + 1 + size]
