@@ -172,21 +172,14 @@ def test_a_locked_root_folder_can_be_kept_and_merged() -> None:
     """Many snapshots: layers are merged, and the newest one's mode counts."""
     backend = get_backend("bubblewrap")
     with sandbox() as made:
-        kept = []
+        kept, mode = [], "755"
         for number in range(MAX_LAYERS + 2):
-            mode = 711 if number < MAX_LAYERS else 701
-            assert made.run(f"touch /tmp/{number}; chmod {mode} /; chmod 755 /usr", timeout=10).status == 0
+            # Each snapshot is followed by a new start on what it holds.
+            before, mode = mode, f"7{number:02o}" if number != 1 else "0"
+            result = made.run(f"stat -c %a /; chmod {mode} /; touch /tmp/{number}", timeout=10)
+            assert (result.output, result.status) == (f"{before}\n", 0), number
             kept.append(made.snapshot())
-            if number == 1:
-                assert made.run("chmod 0 /", timeout=10).status == 0
-                kept.append(made.snapshot())
-        last = kept[-1]
-        assert last is not None and None not in kept
-        loaded = backend.load(last)
-        try:
-            assert loaded.run("stat -c %a /; ls /tmp | wc -l", timeout=10).output == f"701\n{MAX_LAYERS + 2}\n"
-        finally:
-            loaded.stop()
+        assert None not in kept
         for snapshot in kept:
             assert snapshot is not None
             backend.close(snapshot)
@@ -220,12 +213,15 @@ def test_a_namespace_that_cannot_be_made_is_an_error_at_once() -> None:
         theirs.close()
         ours.settimeout(20)
         request = {"argv": ["/bin/true"], "fds": [], "user": FIRST_USER, "map": [0, FIRST_USER, USERS]}
-        with Path("/dev/null").open("rb") as null:
-            socket.send_fds(ours, [json.dumps(request).encode()], [null.fileno(), null.fileno()])
-            answer = json.loads(ours.recv(1 << 16))
-        assert "no user namespace" in answer["error"], answer
-        ours.close()
-        process.wait(10)
+        try:
+            with Path("/dev/null").open("rb") as null:
+                socket.send_fds(ours, [json.dumps(request).encode()], [null.fileno(), null.fileno()])
+                answer = json.loads(ours.recv(1 << 16))
+            assert "no user namespace" in answer["error"], answer
+            ours.close()
+            process.wait(10)
+        finally:
+            process.kill()
 
 
 def test_maps_of_namespaces() -> None:
