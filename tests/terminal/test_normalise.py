@@ -181,3 +181,10 @@ def test_output_meant_to_take_long_does_not(piece: str) -> None:
     normalise(text)
     cause_of("ls -l; ps; date; git log; df", text, text + "x")
     assert time.process_time() - began < 5.0
+
+
+def test_only_commands_that_ask_for_space_explain_a_size() -> None:
+    assert cause_of("du -s data", "12 data", "16 data") == "disk_usage"
+    assert cause_of("cd x; ls -l", "total 12", "total 16") == "disk_usage"
+    assert cause_of("grep -c du words", "12 words", "16 words") is None
+    assert cause_of("cat stat", "12 words", "16 words") is None
