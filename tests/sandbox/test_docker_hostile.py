@@ -158,8 +158,8 @@ while True:
     kept.append(mmap.mmap(-1, 4 << 20)); kept[-1].write(b"x" * (4 << 20)); print(len(kept) * 4)'""",
     "many": """for i in {1..30}; do python3 -uc '
 import os
-kept = bytearray(b"x") * (16 << 20); os.write(1, b"16\n")
-import time; time.sleep(60)' & done; wait""",
+kept = bytearray(b"x") * (16 << 20); os.write(1, b"16\\n")
+import time; time.sleep(60)' & sleep 0.2; done; wait""",
 }
 
 
