@@ -17,7 +17,7 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox.base import Limits, SandboxError
 from pivotgym.envs.sandbox.docker_api import as_sandbox_error, labels, retried
 from pivotgym.envs.sandbox.docker_host_view import HostView, is_alive, number_inside, parent_of
-from pivotgym.envs.sandbox.layers import measure
+from pivotgym.envs.sandbox.layers import hard_linked, measure
 from pivotgym.envs.sandbox.session import supervisor_arguments
 from pivotgym.envs.sandbox.watch import removed_bytes
 
@@ -182,6 +182,10 @@ class Container:
             response.raise_for_status()
             size = int(response.json().get("SizeRw") or 0)
         return size if size >= 0 else _UNCOUNTABLE
+
+    def hard_linked(self) -> str | None:
+        """A file with several names among those written, which a fork would part; None also where it is not seen."""
+        return hard_linked(self._upper) if self._upper is not None else None
 
     def memory_bytes(self) -> int:
         """What its processes hold, without cached files."""

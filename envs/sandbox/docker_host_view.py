@@ -139,12 +139,22 @@ def beyond_files(shell: int, supervisor: int) -> str:
         extra = {number for number in opened - _OWN_DESCRIPTORS if _is_inherited(shell, number)}
         if extra:
             return f"open file descriptor of the shell: {min(extra)}"
+        for number, usual, name in ((0, 0, "input"), (1, 61, "output"), (2, 61, "errors")):
+            if _leads_to(shell, number) != _leads_to(supervisor, usual):
+                return f"redirected {name} of the shell"
         if Path(f"/proc/{shell}/limits").read_bytes() != Path(f"/proc/{supervisor}/limits").read_bytes():
             return "limits of the shell (ulimit)"
         held = _shared_memory(shell)
     except OSError:
         return ""
     return f"files in /dev/shm: {', '.join(sorted(held))[:200]}" if held else ""
+
+
+def _leads_to(pid: int, number: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
+    except FileNotFoundError:  # closed
+        return ""
 
 
 def _is_inherited(pid: int, number: int) -> bool:

@@ -14,6 +14,7 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox import docker_files
 from pivotgym.envs.sandbox.base import (
     CANNOT_START,
+    HARD_LINKS,
     CommandResult,
     Ending,
     Entry,
@@ -211,6 +212,9 @@ class DockerSandbox(Sandbox):
             self._stream.kill(set(), shell=False)
             if not self._stream.alive():
                 self._drop_session(self.shell)
+        if not live and (linked := self._container.hard_linked()) is not None:
+            self.incomplete = f"{HARD_LINKS}: {linked}"
+            return None
         store = self._backend.images
         special = self._changed_special()
         if special is None:
