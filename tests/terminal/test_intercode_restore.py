@@ -131,7 +131,10 @@ def restore_all(env: TerminalEnv, trajectories: list[Trajectory]) -> Counter[str
         diverged = {check.turn for check in checks if check.status == "diverged"}
         for check in checks:
             kinds[check.status if check.kind is None else check.kind] += 1
-            assert check.kind is None or check.kind in KINDS, (trajectory.id, check)
+            assert check.kind in KINDS if check.status == "diverged" else check.kind in {None, *KINDS}, (
+                trajectory.id,
+                check,
+            )
         for turn in range(len(trajectory.turns)):
             options = {"trajectory": trajectory, "turn": turn, "strict": True}
             if any(before < turn for before in diverged):
@@ -149,7 +152,9 @@ def test_every_turn_restores_and_strict_mode_refuses_what_diverged(
     trajectories = read_intercode(shared_data / "intercode" / f"gpt-4_fs_{number}.json")
     kinds = restore_all(env, [trajectory for trajectory in trajectories if not waits(trajectory)])
     print(number, kinds)
-    assert (kinds["exact"] + kinds["normalised"]) / kinds.total() > 0.65
+    # Where awk is not the recorded one (mawk), its complaints are of another wording: a twelfth of the second file.
+    assert (kinds["exact"] + kinds["normalised"]) / kinds.total() > 0.6
+    assert (kinds["exact"] + kinds["normalised"] + kinds["program_version"]) / kinds.total() > 0.65
 
 
 @pytest.mark.slow
@@ -192,6 +197,11 @@ NOBODY = "-c: line 1: unexpected EOF while looking for matching `''\n"
         ("echo '", f"x: {NOBODY}", f"y: {NOBODY}", None),
         ("awk x", "-nan\n", "nan\n", "awk_nan"),
         ("awk x", "-nan\n", "0\n", None),
+        ("awk x", "awk: .:1: error: cannot read\n", "awk: read error (Is a directory)\n", "program_version"),
+        ("awk x", "a\nawk: line 1: syntax error\n", "b\nawk: cmd. line:1: ^ syntax error\n", None),
+        ("awk x", "", "awk: read error (Is a directory)\n", None),
+        ("awk x", "", "REcompile() - panic:  values still on machine stack\n", "program_version"),
+        ("cat x", "awk: one\n", "awk: another\n", None),
         ("ls", "a b\n", "b a\n", "order"),
         ("ls", "a\nb\n", "a\nc\n", None),
         ("find . -name x", "./usr/x\n", "./var/x\n", "host_files"),
