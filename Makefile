@@ -5,18 +5,23 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # One process a core, one thread each: several threads a process only get in each other's way.
 PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_MARKS ?= -m "not slow"
 DEMO_ARGS ?=
 # With an NVIDIA GPU the newest torch is taken; without one a version that is known to work on CPUs.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo 'torch==2.13.0')
 # Root or passwordless sudo may install Debian packages; otherwise what is missing is named and the rest goes on.
 SUDO := $(shell [ "$$(id -u)" = 0 ] && echo env || (sudo -n true 2>/dev/null && echo sudo -n env || true))
 
-.PHONY: demo test system lint typecheck unit sync clean results
+.PHONY: demo test test-all system lint typecheck unit sync clean results
 
 demo: sync
 	$(VENV)/bin/pivotgym demo $(DEMO_ARGS)
 
 test: sync system lint typecheck unit
+
+# The exhaustive tests too: every recording, every law on Docker (about an hour on 2 cores).
+test-all: PYTEST_MARKS =
+test-all: test
 
 # Programs that tasks use in sandboxes, and a Docker daemon.
 system:
@@ -56,7 +61,7 @@ typecheck: sync
 	$(VENV)/bin/mypy -p pivotgym.containers -p pivotgym.envs -p pivotgym.harness -p pivotgym.verifiers
 
 unit: sync
-	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_MARKS) $(PYTEST_ARGS)
 
 # The committed learning result: the demo with three seeds (about 45 minutes on 2 cores).
 results: sync

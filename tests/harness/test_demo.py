@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from pivotgym.envs.formats.jsonl import read_rows
@@ -56,7 +55,6 @@ def test_the_shipped_adapter_says_how_it_was_made() -> None:
     }
 
 
-@pytest.mark.slow
 def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
     config = DemoConfig(
         trajectories=20, candidates=12, rollouts=4, max_mean=0.95, steps=1, batch=2, group=4, eval_rollouts=2,

@@ -7,13 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from library_plugin import install_plugin, record_plugin
 
 
-@pytest.mark.slow
 def test_it_trains_two_steps(tmp_path: Path) -> None:
     variables = install_plugin(tmp_path)
     recorded = record_plugin(tmp_path, variables)
