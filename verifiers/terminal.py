@@ -4,80 +4,54 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, cast
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import cast
 
-from pivotgym.envs.core import AgentEnv, Pivot
+from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.sandbox import Sandbox, SandboxFileError
-from pivotgym.envs.sandbox.shell_state import sections, variables
-from pivotgym.envs.snapshots import State
-from pivotgym.envs.trajectory import JsonObject, Message, ToolCall, canonical_json
+from pivotgym.envs.sandbox.shell_state import variables
+from pivotgym.envs.trajectory import JsonObject, Message
 from pivotgym.verifiers.arguments import canonical_call, schema_problem
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
 from pivotgym.verifiers.effects import MAX_EXTRA_CALLS
 from pivotgym.verifiers.talk import TalkRule
 from pivotgym.verifiers.terminal_answers import judge_answer
-from pivotgym.verifiers.terminal_changes import INCIDENTAL, MAX_READ, compare, significant
+from pivotgym.verifiers.terminal_changes import compare, loosely, place, settle
 from pivotgym.verifiers.terminal_commands import (
     answers_by_status,
     chooses_by_place,
     only_reports,
     only_speaks,
-    runs_files,
     same_question,
     shows_whole,
+    speaks,
     spelling,
 )
-from pivotgym.verifiers.terminal_text import Asked, Shown, excess, facts, is_hash, is_numeric, made_up, read, untold
-from pivotgym.verifiers.terminal_worlds import LESS, MIXED, WORLDS, vary
+from pivotgym.verifiers.terminal_outcomes import Outcome, Outcomes, Terminal, command_of, cwd_of, source_of
+from pivotgym.verifiers.terminal_sources import asks_alike, computes, only_words, own_words_only
+from pivotgym.verifiers.terminal_text import Asked, Shown, excess, facts, is_hash, is_numeric, made_up, untold
+from pivotgym.verifiers.terminal_worlds import ASKED, LESS, MIXED, MORE, WORLDS
 from pivotgym.verifiers.tool_call import NO_CALL
-
-_COMMAND_ARGUMENTS = ("command", "cmd", "keystrokes", "keys")
-
-
-class Terminal(Protocol):
-    """An environment with a sandbox."""
-
-    @property
-    def sandbox(self) -> Sandbox:
-        """The running sandbox."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an action did in a fork.
-
-    Attributes:
-        changes: what matters of the change (:func:`pivotgym.verifiers.terminal_changes.significant`).
-        shown: what its calls showed.
-        done: whether it ended the episode.
-        known: False where the state cannot be saved (something runs in it).
-    """
-
-    changes: list[JsonObject]
-    shown: Shown
-    done: bool = False
-    known: bool = True
 
 
 class TerminalEffects(Verifier):
     """Right is an action that changes the same in files and shell, and tells at least as much.
 
     - **Change.** Paths, kinds, modes, owners, link targets and contents, and the shell's directory, variables,
-      functions, options, aliases and mask must be changed alike. Times do not count, nor do caches and histories
-      (``incidental``), loop variables, and how archives, databases and git repositories store what they hold. One shell
-      variable more that nothing else can see (not exported, not set before) is no other change.
+      functions, options, aliases and mask must be changed alike. Times do not count, nor does what two runs of the
+      demonstration differ in, nor what programs leave in their caches, nor paths declared ``incidental``, nor loop
+      variables, nor how archives, databases and git repositories store what they hold. One shell variable more that
+      nothing else can see (not exported, not set before) is no other change.
     - **Observation.** Every demonstrated line is told (:func:`pivotgym.verifiers.terminal_text.untold`), except where
       the demonstration's programs only report the change that both made. Where the demonstration shows and changes
       nothing, silence must answer the same question.
     - **Status.** A command that fails where the demonstration succeeds is wrong; status 1 of ``grep`` and its kind is
       an answer.
-    - **Found out, not made up.** What the command says itself (``echo 3``) it did not find. And where the data is
-      varied (:mod:`pivotgym.verifiers.terminal_worlds`) so that the demonstration shows something else, the sampled
-      command must show something else too.
+    - **Found out, not made up.** What the command says itself (``echo 3``, put together or encoded) it did not find.
+      And where the data is varied (:mod:`pivotgym.verifiers.terminal_worlds`) so that the demonstration shows, writes
+      or assigns something else, so must the sampled command; where the demonstration shows the same, so must it. Where
+      the demonstration shows its own words only (``test -f x && echo yes``), both must ask the same.
     - **Economy.** No dumps, and at most ``max_extra_calls`` calls more.
     - **Answers.** Where the demonstration ends with a text, :func:`pivotgym.verifiers.terminal_answers.judge_answer`
       judges texts, and an action with calls is wrong.
@@ -97,7 +71,7 @@ class TerminalEffects(Verifier):
     ) -> None:
         self.talk = talk or TalkRule()
         self.max_extra_calls = max_extra_calls
-        self.incidental = (*INCIDENTAL, *incidental)
+        self.incidental = tuple(incidental)
         self.worlds = tuple(worlds)
 
     def verify(self, env: AgentEnv, action: Message) -> Verdict:
@@ -122,7 +96,7 @@ class TerminalEffects(Verifier):
             return self._wrong(problem)
         if _same_calls(env, demonstration, action):
             return Verdict(reward=1.0, rule=self.name, reason="the demonstrated commands")
-        return self._compare(env, pivot, demonstration, action)
+        return self._compare(env, Outcomes(env, pivot, self.incidental), action)
 
     def _inadmissible(self, env: AgentEnv, demonstration: Message, action: Message) -> str | None:
         limit = len(demonstration.tool_calls) + self.max_extra_calls
@@ -136,28 +110,28 @@ class TerminalEffects(Verifier):
                 return problem
         return None
 
-    def _compare(self, env: AgentEnv, pivot: Pivot, demonstration: Message, action: Message) -> Verdict:
-        if "terminal" not in pivot.cache:
-            pivot.cache["terminal"] = self.outcome(env, demonstration)
-        wanted: Outcome = pivot.cache["terminal"]
-        given = self.outcome(env, action) if wanted.known else wanted
+    def _compare(self, env: AgentEnv, runs: Outcomes, action: Message) -> Verdict:
+        wanted = runs.demonstrated()
+        given = runs.run(action) if wanted.known else wanted
         if not (wanted.known and given.known):
             return self._wrong("not the demonstrated commands, and what runs in this state cannot be compared")
         evidence: JsonObject = {"shown": list(given.shown.lines[:20]), "changes": given.changes[:20]}
-        source, sampled = _source(demonstration), _source(action)
-        if _fails(given.shown, sampled) and not _fails(wanted.shown, source):
+        asked = Asked(runs.source, source_of(action), cwd_of(env))
+        if _fails(given.shown, asked.sampled) and not _fails(wanted.shown, asked.demonstrated):
             return self._wrong(f"fails with status {given.shown.status}", evidence)
         missing, extra = compare(wanted.changes, given.changes)
         extra = [row for row in extra if not _is_note(row, wanted, env)]
+        if missing and extra:  # what differs between two demonstrations is no difference; as late as the action ran
+            again = runs.run(runs.pivot.demonstration)
+            missing, extra = settle(missing, extra, wanted.change, again.change, given.change)
         if missing or extra:
             found = {**evidence, "missing": missing[:20], "extra": extra[:20]}
             return self._wrong(_describe(missing, extra, wanted.changes), found)
         if given.done != wanted.done:
             return self._wrong("ends the episode" if given.done else "does not end the episode", evidence)
-        asked = Asked(source, sampled, _cwd(env), self._volatile(env, pivot, wanted))
-        problem = self._untold(wanted, given, asked)
-        if problem is None and wanted.shown.lines and not (wanted.changes and only_reports(source)):
-            problem = self._not_found_out(env, pivot, demonstration, action, wanted, given, asked)
+        if wanted.shown.lines:
+            asked = replace(asked, volatile=_volatile(runs, wanted))
+        problem = self._untold(wanted, given, asked) or self._not_found_out(runs, action, given, asked)
         if problem is not None:
             return self._wrong(problem, evidence)
         what = "the same change" if wanted.changes else "no change"
@@ -177,123 +151,50 @@ class TerminalEffects(Verifier):
         gaps = untold(wanted.shown, given.shown, asked)
         return None if not gaps else "does not show " + "; ".join(gaps[:5])[:300]
 
-    def _not_found_out(
-        self,
-        env: AgentEnv,
-        pivot: Pivot,
-        demonstration: Message,
-        action: Message,
-        wanted: Outcome,
-        given: Outcome,
-        asked: Asked,
-    ) -> str | None:
-        if made_up(wanted.shown, asked) or (only_speaks(asked.sampled) and not only_speaks(asked.demonstrated)):
+    def _not_found_out(self, runs: Outcomes, action: Message, given: Outcome, asked: Asked) -> str | None:
+        """Says if what is shown, written or assigned does not come from where the demonstration has it from."""
+        wanted = runs.demonstrated()
+        shows = bool(wanted.shown.lines) and not (wanted.changes and only_reports(asked.demonstrated))
+        writes = bool(wanted.changes) and computes(asked.demonstrated)
+        if not (shows or writes):
+            return None
+        says = only_words(asked.demonstrated)
+        if not says and only_words(asked.sampled):
             return "says what it should find out"
-        for world in self.worlds:
-            key = f"terminal {world}"
-            if key not in pivot.cache:
-                pivot.cache[key] = self._shown_in(env, world, demonstration)
-            there: Shown | None = pivot.cache[key]
-            if there is None or _told_alike(there, wanted.shown):
+        if shows and (made_up(wanted.shown, asked) or (only_speaks(asked.sampled) and not only_speaks(runs.source))):
+            return "says what it should find out"
+        worlds = self.worlds
+        if shows and not says and not wanted.changes and own_words_only(wanted.shown, asked):
+            if speaks(asked.sampled) and not asks_alike(asked.demonstrated, asked.sampled):
+                return "does not ask what the demonstration asks"
+            worlds = (*worlds, *ASKED) if worlds else ()
+        for world in worlds:
+            there = runs.demonstrated_in(world, changes=writes)
+            if there is None or not there.known:
                 continue
-            if there.status != wanted.shown.status and _fails(there, asked.demonstrated):
-                continue
-            sampled = self._shown_in(env, world, action)
-            if sampled is None:
-                continue
-            # Whoever sees a file as it is sees what stands where in it.
-            in_order = chooses_by_place(asked.demonstrated) and shows_whole(asked.sampled)
-            if _told_alike(sampled, given.shown, in_order=in_order):
-                return "shows the same where the demonstration would show something else"
-            # Hard-wired names and line numbers may be known from before; so only what can be an accident is asked
-            # for again: lone numbers where there is less, the first or last line where lines changed places.
-            placed = chooses_by_place(asked.sampled) and not re.search(r"\b(?:sed|awk)\b", asked.sampled)
-            doubtful = (world == LESS and is_numeric(wanted.shown, asked)) or (
-                world == MIXED and placed and not chooses_by_place(asked.demonstrated)
-            )
-            if doubtful and untold(there, sampled, asked, once=True):
-                return "shows what the demonstration shows by accident"
+            sampled: Outcome | None = None
+            if shows and (world in ASKED or _says_something(there, wanted, asked)):
+                sampled = runs.run(action, world, changes=writes)
+                problem = _shown_otherwise(world, wanted, given, there, sampled, asked)
+                if problem is not None:
+                    return problem
+            if writes and not (_fails(there.shown, asked.demonstrated) and there.shown.status != wanted.shown.status):
+                sampled = sampled or runs.run(action, world)
+                if _written_otherwise(world, wanted, given, there, sampled, asked):
+                    return "does not change what the demonstration changes where the data is other"
         return None
-
-    def _shown_in(self, env: AgentEnv, world: str, action: Message) -> Shown | None:
-        with _fork(env) as (child, sandbox):
-            source = _source(pivot_of(env).demonstration)
-            if not vary(sandbox, world, [_cwd(env)], programs=not runs_files(source)):
-                return None
-            response = child.respond(action, recorded=())
-            return read([message.text for message in response.messages if message.role == "tool"])
-
-    def outcome(self, env: AgentEnv, action: Message) -> Outcome:
-        """What ``action`` does, found by running it in a fork of ``env``."""
-        with _fork(env) as (child, sandbox):
-            if not sandbox.shell.text:
-                sandbox.run(":")  # a shell that has run nothing does not say what it holds
-            before = child.save()
-            after = None
-            try:
-                response = child.respond(action, recorded=())
-                shown = read([message.text for message in response.messages if message.role == "tool"])
-                after = child.save() if before is not None else None
-                if before is None or after is None:
-                    return Outcome([], shown, response.done, known=False)
-                rows = child.diff(before, after)
-                changes = significant(rows, lambda path: _read(sandbox, path), _source(action), self.incidental)
-                return Outcome(changes + _stack(before, after), shown, response.done)
-            finally:
-                for state in (before, after):
-                    if state is not None and state.dispose is not None:
-                        state.dispose()
-
-    def _volatile(self, env: AgentEnv, pivot: Pivot, wanted: Outcome) -> frozenset[str]:
-        """Demonstrated facts that a second run does not show; where commits were made, all ids, as those differ."""
-        if "terminal again" not in pivot.cache:
-            with _fork(env) as (child, _):
-                messages = child.respond(pivot.demonstration, recorded=()).messages
-            pivot.cache["terminal again"] = read([message.text for message in messages if message.role == "tool"])
-        again: Shown = pivot.cache["terminal again"]
-        once = {fact for line in wanted.shown.lines for fact in facts(line)}
-        differing = once - {fact for line in again.lines for fact in facts(line)}
-        made = {fact for fact in once if is_hash(fact)} if any("git" in row for row in wanted.changes) else set()
-        return frozenset(differing | made)
 
     def _wrong(self, reason: str, evidence: JsonObject | None = None) -> Verdict:
         return Verdict(reward=0.0, rule=self.name, reason=reason, evidence=evidence or {})
 
 
-@contextmanager
-def _fork(env: AgentEnv) -> Iterator[tuple[AgentEnv, Sandbox]]:
-    child = env.fork()
-    try:
-        yield child, cast(Terminal, child).sandbox
-    finally:
-        child.close()
-
-
-def command_of(call: ToolCall) -> str:
-    """The bash source of a call; its arguments as JSON where it has none."""
-    if isinstance(call.arguments, dict):
-        for name in _COMMAND_ARGUMENTS:
-            if isinstance(call.arguments.get(name), str):
-                return str(call.arguments[name])
-    return canonical_json(call.arguments)
-
-
-def _source(action: Message) -> str:
-    return "\n".join(command_of(call) for call in action.tool_calls)
-
-
 def _same_calls(env: AgentEnv, demonstration: Message, action: Message) -> bool:
-    def spelled(message: Message) -> list[tuple[str, tuple[str, ...]]]:
+    def spelled(message: Message) -> list[tuple[str, str]]:
         return [(call.name, spelling(command_of(call))) for call in message.tool_calls]
 
     calls = Counter(canonical_call(env.tools, call) for call in demonstration.tool_calls)
     given = Counter(canonical_call(env.tools, call) for call in action.tool_calls)
     return (calls == given and len(demonstration.tool_calls) == 1) or spelled(demonstration) == spelled(action)
-
-
-def _cwd(env: AgentEnv) -> str:
-    sandbox = cast(Terminal, env).sandbox
-    return sandbox.shell.cwd if sandbox.shell.text else sandbox.config.workdir
 
 
 def _fails(shown: Shown, source: str) -> bool:
@@ -303,6 +204,61 @@ def _fails(shown: Shown, source: str) -> bool:
 def _told_alike(one: Shown, other: Shown, *, in_order: bool = False) -> bool:
     same = one.lines == other.lines if in_order else Counter(one.lines) == Counter(other.lines)
     return same and one.status == other.status
+
+
+def _says_something(there: Outcome, wanted: Outcome, asked: Asked) -> bool:
+    """Whether a world in which the demonstration fails, as it does not otherwise, was none for it."""
+    return there.shown.status == wanted.shown.status or not _fails(there.shown, asked.demonstrated)
+
+
+def _shown_otherwise(
+    world: str, wanted: Outcome, given: Outcome, there: Outcome, sampled: Outcome, asked: Asked
+) -> str | None:
+    """Says if the output of both does not depend on the data in the same way."""
+    if _told_alike(there.shown, wanted.shown):
+        # Whoever looks at the same thing shows it here, too.
+        if sampled.shown.status == given.shown.status and not untold(there.shown, sampled.shown, asked, once=True):
+            return None
+        return "shows something else where the demonstration would show the same"
+    # Whoever sees a file as it is sees what stands where in it.
+    in_order = (world == MIXED or chooses_by_place(asked.demonstrated)) and shows_whole(asked.sampled)
+    if _told_alike(sampled.shown, given.shown, in_order=in_order):
+        return "shows the same where the demonstration would show something else"
+    # Hard-wired names and line numbers may be known from before; so only what can be an accident is asked for again:
+    # lone numbers where lines are more or less, the first or last line where lines changed places.
+    placed = chooses_by_place(asked.sampled) and not re.search(r"\b(?:sed|awk)\b", asked.sampled)
+    numbered = re.search(r"\bNR\b|\bsed\b[^|;]*?[\"' ]\d+[pqd,]", asked.sampled) or placed
+    doubtful = (world in (MORE, LESS) and is_numeric(wanted.shown, asked) and not numbered) or (
+        world == MIXED and placed and not chooses_by_place(asked.demonstrated)
+    )
+    nothing = not sampled.shown.lines and {fact for line in there.shown.lines for fact in facts(line)} == {"0"}
+    if doubtful and not nothing and untold(there.shown, sampled.shown, asked, once=True):
+        return "shows what the demonstration shows by accident"
+    return None
+
+
+def _written_otherwise(
+    world: str, wanted: Outcome, given: Outcome, there: Outcome, sampled: Outcome, asked: Asked
+) -> bool:
+    """Whether what both write does not depend on the data in the same way; None where that is not known."""
+    theirs, ours = loosely(there.change), loosely(sampled.change)
+    noted = {place(row) for row in theirs}
+    ours = [row for row in ours if not (row.get("shell") == "variable" and place(row) not in noted)]
+    if theirs == ours:
+        return False
+    if theirs == loosely(wanted.change):
+        return True
+    placed = chooses_by_place(asked.sampled) or chooses_by_place(asked.demonstrated)
+    # Names that the action knows from before are not those of the copies.
+    return (world != MIXED and not placed) or loosely(given.change) == loosely(sampled.change)
+
+
+def _volatile(runs: Outcomes, wanted: Outcome) -> frozenset[str]:
+    """Demonstrated facts that a second run does not show; where commits were made, all ids, as those differ."""
+    once = {fact for line in wanted.shown.lines for fact in facts(line)}
+    differing = once - {fact for line in runs.again().lines for fact in facts(line)}
+    made = {fact for fact in once if is_hash(fact)} if any("git" in row for row in wanted.changes) else set()
+    return frozenset(differing | made)
 
 
 def _is_note(row: JsonObject, wanted: Outcome, env: AgentEnv) -> bool:
@@ -315,32 +271,14 @@ def _is_note(row: JsonObject, wanted: Outcome, env: AgentEnv) -> bool:
 
 
 def _describe(missing: list[JsonObject], extra: list[JsonObject], wanted: list[JsonObject]) -> str:
-    def thing(row: JsonObject) -> str:
-        return str(
-            row.get("path") or row.get("git") or f"{row.get('shell')} {row.get('name', row.get('value', ''))}".strip()
-        )
-
     if not wanted:
-        return f"changes {', '.join(map(thing, extra[:3]))} where the demonstration changes nothing"
-    both = [thing(row) for row in missing if thing(row) in {thing(other) for other in extra}]
+        return f"changes {', '.join(map(place, extra[:3]))} where the demonstration changes nothing"
+    both = [place(row) for row in missing if place(row) in {place(other) for other in extra}]
     if both:
         return f"changes {', '.join(both[:3])} in another way"
     if missing:
-        return f"does not change {', '.join(map(thing, missing[:3]))}"
-    return f"also changes {', '.join(map(thing, extra[:3]))}"
-
-
-def _stack(before: State, after: State) -> list[JsonObject]:
-    """The directories that ``popd`` can go back to, where they changed."""
-    one, two = (sections(state.payload.shell)["directories"].splitlines()[1:] for state in (before, after))
-    return [] if one == two else [{"shell": "directories", "value": two}]
-
-
-def _read(sandbox: Sandbox, path: str) -> bytes | None:
-    try:
-        return sandbox.read_file(path, max_bytes=MAX_READ)
-    except SandboxFileError:
-        return None
+        return f"does not change {', '.join(map(place, missing[:3]))}"
+    return f"also changes {', '.join(map(place, extra[:3]))}"
 
 
 __all__ = ["Outcome", "TerminalEffects", "command_of"]

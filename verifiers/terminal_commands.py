@@ -75,6 +75,19 @@ def programs(source: str) -> list[str]:
     return [name for name, _ in _calls(source)]
 
 
+def calls_of(source: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The programs that bash source calls with their words; what ``bash -c`` and ``eval`` run in place of those."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for name, words in _calls(source):
+        script = None
+        if name in ("bash", "sh", "dash") and "-c" in words[:-1]:
+            script = words[words.index("-c") + 1]
+        elif name == "eval":
+            script = " ".join(words)
+        found += calls_of(script) if script is not None and script != source else [(name, words)]
+    return found
+
+
 def _calls(source: str) -> list[tuple[str, tuple[str, ...]]]:
     found = []
     for words in simple_commands(source):
@@ -93,16 +106,15 @@ def _is_wrapper(words: list[str]) -> bool:
     return words[0] in _WRAPPERS and len(words) > 1
 
 
-def spelling(source: str) -> tuple[str, ...]:
-    """Equal for commands that differ in blanks between words only."""
-    lexer = shlex.shlex(source.strip().rstrip(";"), posix=False, punctuation_chars=";|&()<>\n")
-    lexer.whitespace = " \t\r"
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        return tuple(lexer)
-    except ValueError:
-        return (source,)
+def spelling(source: str) -> str:
+    """Equal for commands that differ in the number of blanks between words only, and so mean the same.
+
+    Where blanks may be part of a word, and where lines are, the source itself.
+    """
+    if re.search(r"<<|[\\\n`]|\$\{|'[^']*\s|\"[^\"]*\s", source):
+        return source
+    text = re.sub(r"[ \t]+", " ", source).strip(" ")
+    return re.sub(r"(?<=[\w.)])\s*;$", "", text)
 
 
 def loop_variables(source: str) -> set[str]:

@@ -5,9 +5,8 @@
 the sampled action do the same, and tell at least as much.
 
 The rules of :class:`pivotgym.verifiers.terminal.TerminalEffects` were written with the pairs of the set ``tuned`` at
-hand, among them three sets that had been held out before. Those of ``held_out`` were labelled before the verifier saw
-them: on its first run it accepted no wrong one and 36 of 38 right ones. After that one rule was changed (``git log -2``
-shows the first of something, as ``head -2`` does).
+hand, among them sets that had been held out before, and fakes that an earlier verifier fell for (state ``traps``).
+Those of ``held_out`` were labelled, and committed, before the verifier saw them.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from pivotgym.verifiers.measure import Labelled
 
 PAIRS = Path(__file__).parent / "terminal_pairs.jsonl"
 SETS = ("tuned", "held_out")
+FIRST_RUN = "not yet run"
+"""What ``terminal_effects`` did on ``held_out`` when it saw those pairs for the first time."""
 Written = str | list[str] | dict[str, str]
 """An action as a pair has it: a command, a list of commands (one call each), or ``{"text": …}``."""
 

@@ -13,15 +13,19 @@ import sqlite3
 
 from pivotgym.envs.sandbox import Sandbox, SandboxFileError
 
-MORE, LESS, MIXED = "more", "less", "mixed"
+MORE, LESS, MIXED, SPOILED, GONE = "more", "less", "mixed", "spoiled", "gone"
 WORLDS = (MORE, LESS, MIXED)
-"""How text files and SQLite tables below the working directory are varied.
+"""How text files and SQLite tables below the working directory, and those named by their paths, are varied.
 
-``more``: every line but the first stands twice, each file has a copy beside it, tables have their rows twice. ``less``:
-only the first line and the first row are left, and all files have one mode. ``mixed``: columns of tables (in files with
-equally many fields in each line, too) are rotated against each other, other files have their lines but the first
-reversed, files of a kind in one folder exchange their contents, and a git repository has everything committed.
+``more``: lines stand there several times, but for the first of several, in each file another number of times; tables
+have their rows several times, each table another number. ``less``: only the first lines and rows are left, of each
+file and table another number of them, and all files have one mode. ``mixed``: columns of tables (in files with equally
+many fields in each line, too) are rotated against each other, other files have their lines but the first reversed,
+files of a kind in one folder exchange their contents, and each file has a copy beside it; or where there is a git
+repository, it has everything committed, on a new branch.
 """
+ASKED = (SPOILED, GONE)
+"""What becomes of the paths that a command names: files hold what no program can read; nothing is there."""
 
 _SOURCES = ("py", "sh", "bash", "js", "ts", "pl", "rb", "php", "mk", "toml", "cfg")
 _MAX_FILES = 100
@@ -32,9 +36,10 @@ function read_lines(name,  line) {
   while ((getline line < name) > 0) lines[++count] = line
   close(name)
 }
-function write_lines(name, twice, most,  i) {
+function write_lines(name, times, most,  i, k) {
   printf "" > name
-  for (i = 1; i <= count && i <= most; i++) { print lines[i] > name; if (twice && i > 1) print lines[i] > name }
+  for (i = 1; i <= count && i <= most; i++)
+    for (k = 1; k <= ((i > 1 || count == 1) ? times : 1); k++) print lines[i] > name
   close(name)
 }
 function turn(  c, s, k, ok, i, j, f, v, row, old) {
@@ -59,12 +64,8 @@ function stem(name) { sub(/.*\//, "", name); sub(/\.[^.]*$/, "", name); return n
 END {
   for (n = 1; n <= NR; n++) {
     read_lines(names[n])
-    if (world == "more") {
-      write_lines(names[n], 1, count)
-      suffix = ending(names[n]) == "" ? "" : "." ending(names[n])
-      write_lines(folder(names[n]) stem(names[n]) "-copy" suffix, 1, count)
-    }
-    if (world == "less") write_lines(names[n], 0, 1)
+    if (world == "more") write_lines(names[n], 2 + n % 7, count)
+    if (world == "less") write_lines(names[n], 1, 1 + n % 5)
     if (world == "mixed") {
       turn()
       for (i = 1; i <= count; i++) kept[n, i] = lines[i]
@@ -77,7 +78,9 @@ END {
     for (m = 1; m <= n && !source; m++) if (kinds[m] == kinds[n]) source = m
     count = kept[source]
     for (i = 1; i <= count; i++) lines[i] = kept[source, i]
-    write_lines(names[n], 0, count)
+    write_lines(names[n], 1, count)
+    suffix = ending(names[n]) == "" ? "" : "." ending(names[n])
+    if (copies) write_lines(folder(names[n]) stem(names[n]) "-copy" suffix, 1, count)
   }
 }
 """
@@ -86,8 +89,10 @@ LC_ALL=C; export LC_ALL; t=$(mktemp) || exit 1
 find "$@" -xdev -type f -size -256k -not -path '*/.git/*' -not -path '*/__pycache__/*' SPARED \\
   2>/dev/null | sort | head -n {_MAX_FILES} | tr '\\n' '\\0' | xargs -0 grep -Il '' 2>/dev/null > "$t"
 [ "$world" = less ] && tr '\\n' '\\0' < "$t" | xargs -0 chmod 640 2>/dev/null
-awk -v world="$world" "$program" "$t"; rm -f "$t"
+copies=1; (cd "$1" 2>/dev/null && git rev-parse -q --git-dir >/dev/null 2>&1) && copies=0
+awk -v world="$world" -v copies=$copies "$program" "$t"; rm -f "$t"
 if [ "$world" = mixed ] && cd "$1" 2>/dev/null && git rev-parse -q --git-dir >/dev/null 2>&1; then
+  git checkout -q -b varied-branch >/dev/null 2>&1
   git add -A >/dev/null 2>&1
   git -c user.name=x -c user.email=x@example.org -c core.hooksPath=/dev/null commit -qm varied >/dev/null 2>&1
 fi
@@ -95,6 +100,33 @@ find "$@" -xdev -type f -size -{_MAX_DATABASE // 1024}k \\( -name '*.db' -o -nam
   head -n 8
 exit 0
 """
+
+
+_ASKED_SCRIPT = """
+cd "$1" || exit 1; here=$(pwd -P); shift
+for path do
+  case $path in '~'/*) path=$HOME/${path#'~'/} ;; esac
+  [ -e "$path" ] || continue
+  full=$(readlink -f -- "$path") || continue
+  case $here/ in "$full"/*) continue ;; esac
+  case $full in /usr/*|/bin/*|/sbin/*|/lib*|/proc/*|/sys/*|/dev/*) continue ;; /*/*) ;; *) continue ;; esac
+  if [ "$world" = gone ]; then rm -rf -- "$path"; elif [ -f "$path" ]; then printf ')(\\n\\377{' > "$path"; fi
+done
+exit 0
+"""
+
+
+def take_away(sandbox: Sandbox, world: str, folder: str, paths: list[str]) -> bool:
+    """Spoils or removes what a command names (:data:`ASKED`); False where that cannot be done.
+
+    Args:
+        sandbox: a fork that is thrown away afterwards.
+        world: ``spoiled`` or ``gone``.
+        folder: absolute; what relative paths are relative to. It stays, and so do the folders it is in.
+        paths: words that may be paths.
+    """
+    script = f"world={world}\nset -- {shlex.join([folder, *paths])}\n{_ASKED_SCRIPT}"
+    return sandbox.run(script, timeout=20.0, shell=("/bin/sh", "-c")).status == 0
 
 
 def vary(sandbox: Sandbox, world: str, folders: list[str], *, programs: bool = True) -> bool:
@@ -134,14 +166,14 @@ def varied_database(data: bytes, world: str) -> bytes:
             "select name from sqlite_master "
             "where type = 'table' and name not like 'sqlite_%' and sql not like '%virtual%'"
         ).fetchall()
-        for (table,) in tables:
-            _vary_table(connection, _quoted(table), world)
+        for number, (table,) in enumerate(tables):
+            _vary_table(connection, _quoted(table), world, 1 + number)
         return connection.serialize()
     finally:
         connection.close()
 
 
-def _vary_table(connection: sqlite3.Connection, table: str, world: str) -> None:
+def _vary_table(connection: sqlite3.Connection, table: str, world: str, amount: int) -> None:
     columns = connection.execute(f"pragma table_info({table})").fetchall()
     keys = [name for _, name, _, _, _, key in columns if key]
     others = [name for _, name, _, _, _, key in columns if not key]
@@ -149,14 +181,18 @@ def _vary_table(connection: sqlite3.Connection, table: str, world: str) -> None:
     if not others or not rows:
         return
     if world == LESS:
-        _try(connection, f"delete from {table} where rowid > (select min(rowid) from {table})", ())
+        _try(
+            connection,
+            f"delete from {table} where rowid not in (select rowid from {table} order by rowid limit ?)",
+            (amount,),
+        )
         return
     if world == MORE:
         kind = next((kind for _, name, kind, _, _, key in columns if key), "")
         if len(keys) > 1 or (keys and kind.upper() != "INTEGER"):
             return
         names, marks = ", ".join(map(_quoted, others)), ", ".join("?" * len(others))
-        for row in rows:
+        for row in rows * amount:
             _try(connection, f"insert into {table} ({names}) values ({marks})", row)
         return
     numbers = [number for (number,) in connection.execute(f"select rowid from {table} limit 2000")]

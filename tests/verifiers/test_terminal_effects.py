@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ from pivotgym.envs.verdict import Verdict
 from pivotgym.harness.bench_verifiers import TARGET, bench_verifiers
 from pivotgym.verifiers import make, verify_completion
 from pivotgym.verifiers.terminal import TerminalEffects
-from pivotgym.verifiers.terminal_changes import content, significant
-from pivotgym.verifiers.terminal_pairs import labelled, read_pairs
-from pivotgym.verifiers.terminal_worlds import LESS, MIXED, MORE, varied_database, vary
+from pivotgym.verifiers.terminal_changes import Change, compare, content, settle, significant
+from pivotgym.verifiers.terminal_pairs import SETS, labelled, read_pairs
+from pivotgym.verifiers.terminal_worlds import GONE, LESS, MIXED, MORE, SPOILED, take_away, varied_database, vary
 
 try:
     get_backend("bubblewrap")
@@ -71,8 +73,10 @@ def test_the_pairs_are_many_and_labelled_both_ways() -> None:
     assert len(pairs) >= 60 and len(states) >= 8
     for name in ("tuned", "held_out"):
         worth = [pair.worth for pair in pairs if pair.set == name]
-        assert sum(worth) >= 25 and len(worth) - sum(worth) >= 30
+        assert sum(worth) >= 20 and len(worth) - sum(worth) >= 20 and len(worth) >= 60
         assert len(labelled(name)) == len(worth)
+    asked = {name: {(pair.state, str(pair.demonstrated)) for pair in pairs if pair.set == name} for name in SETS}
+    assert not asked["tuned"] & asked["held_out"]
     assert len({pair.id for pair in pairs}) == len(pairs)
     written = {(pair.state, str(pair.demonstrated), str(pair.sampled)) for pair in pairs}
     assert len(written) == len(pairs)
@@ -80,25 +84,35 @@ def test_the_pairs_are_many_and_labelled_both_ways() -> None:
     assert {"files", "text", "git", "archives", "permissions", "processes", "sqlite", "python", "shell"} <= kinds
 
 
-def _check(sets: tuple[str, ...]) -> None:
-    rows = {row.verifier: row for row in bench_verifiers(sets) if row.set == "all"}
-    best = rows["terminal_effects"]
-    assert best.failed == 0
-    assert best.precision is not None and best.precision >= TARGET, best.mistakes
-    assert best.recall is not None and best.recall >= TARGET, best.mistakes
-    # Comparing what is written finds hardly any other way to do the same, here least of all.
-    for other in ("exact", "tool_call"):
-        recall = rows[other].recall
-        assert recall is not None and recall < 0.2
-
-
-def test_effects_are_precise_and_complete_on_held_out_pairs() -> None:
-    _check(("held_out",))
-
-
 @pytest.mark.slow
-def test_effects_are_precise_and_complete_on_the_pairs_they_were_written_with() -> None:
-    _check(("tuned",))
+def test_effects_are_precise_and_complete_on_the_labelled_pairs() -> None:
+    found = {(row.set, row.verifier): row for row in bench_verifiers()}
+    for name, least in (("tuned", TARGET), ("held_out", 0.8)):
+        best = found[name, "terminal_effects"]
+        assert best.failed == 0
+        assert best.precision is not None and best.precision >= TARGET, best.mistakes
+        assert best.recall is not None and best.recall >= least, best.mistakes
+        assert best.met is (True if name == "tuned" else None)
+        # Comparing what is written finds hardly any other way to do the same, here least of all.
+        for other in ("exact", "tool_call"):
+            recall = found[name, other].recall
+            assert recall is not None and recall < 0.2
+
+
+def test_hostile_pairs_are_told_from_right_ones(env: TerminalEnv) -> None:
+    """One wrong and one right pair of each kind that fakes once passed for."""
+    _, pairs = read_pairs()
+    hostile = [pair for pair in pairs if pair.state == "traps"]
+    chosen = {(pair.kind, pair.worth): pair.id for pair in hostile}
+    assert len(chosen) >= 16
+    found = 0
+    for item in labelled("tuned"):
+        if item.kind.split()[0] in chosen.values():
+            env.reset(options={"trajectory": item.trajectory, "turn": 0})
+            verdict = TerminalEffects().verify(env, item.action)
+            assert (verdict.reward == 1.0) == item.right, (item.kind, verdict.reason)
+            found += 1
+    assert found == len(chosen)
 
 
 PAIR = (
@@ -139,7 +153,8 @@ def test_paths_may_be_declared_incidental(env: TerminalEnv) -> None:
     logging = "ls; date +%N > /w/run.log"
     assert judge(env, "ls", logging).reward == 0.0
     assert judge(env, "ls", logging, TerminalEffects(incidental=(r"/w/.*\.log",))).reward == 1.0
-    assert judge(env, "ls", "ls; mkdir __pycache__; echo x > __pycache__/a.pyc").reward == 1.0
+    assert judge(env, "ls", "ls; python3 -m pytest --version >/dev/null; mkdir -p .pytest_cache/v").reward == 1.0
+    assert judge(env, "ls", "ls; mkdir __pycache__; echo x > __pycache__/a.txt").reward == 0.0
 
 
 def test_a_note_in_a_variable_is_no_change_but_another_value_is(env: TerminalEnv) -> None:
@@ -270,24 +285,47 @@ def test_databases_are_compared_by_what_they_hold() -> None:
     assert content(one[:2000]) is None and content(b"SQLite format 3\0" + b"x" * 200) is None
 
 
-def test_a_text_with_the_moment_it_was_written_in_it_is_compared_without() -> None:
-    from datetime import UTC, datetime
+def test_what_two_demonstrations_differ_in_is_no_difference() -> None:
+    def change(text: str, path: str = "/w/f") -> Change:
+        data = text.encode()
+        row = {"path": path, "kind": "file", "mode": 0o644, "size": len(data), "digest": text}
+        return significant([row], lambda _: data, "")
 
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    assert content(f"run at {now}\n".encode()) == content(f"run at {now[:-1]}{9 - int(now[-1])}\n".encode()) is not None
-    assert content(b"run at 2001-02-03 04:05:06\n") is None
+    def left(wanted: Change, again: Change, given: Change) -> int:
+        missing, extra = compare(wanted.rows, given.rows)
+        return len(settle(missing, extra, wanted, again, given)[0])
+
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:")
+    first, second, third = (change(f"pid 7\nrun at {now}{seconds}\n") for seconds in (10, 11, 12))
+    assert left(first, second, third) == 0  # the moment differs by itself
+    assert left(first, first, third) == 1  # it stands in the demonstration
+    assert left(first, second, change(f"pid 8\nrun at {now}12\n")) == 1  # another line is another line
+    assert left(change("a"), change("a"), change("b")) == 1
+    old, new = change("x", "/tmp/tmp.aaaaaaaaaa"), change("x", "/tmp/tmp.bbbbbbbbbb")
+    assert left(old, new, change("x", "/tmp/tmp.cccccccccc")) == 0
+    assert left(old, old, new) == 1
 
 
 def test_rows_that_do_not_matter_are_left_out() -> None:
     rows = [
-        {"path": "/w/__pycache__/a.pyc", "kind": "file", "size": 3, "digest": "d"},
+        {"path": "/w/__pycache__/a.cpython-311.pyc", "kind": "file", "size": 3, "digest": "d"},
         {"path": "/root/.bash_history", "kind": "file", "size": 3, "digest": "d"},
+        {"path": "/w/__pycache__/b.pyc", "kind": "absent"},
+        {"path": "/root/.cache/pip/selfcheck/x.json", "kind": "file", "size": 3, "digest": "d"},
+        {"path": "/w/a", "kind": "absent"},
         {"shell": "variable", "name": "f", "value": '-- f="b"'},
         {"shell": "cwd", "value": "/"},
-        {"path": "/w/a", "kind": "absent"},
     ]
-    assert significant(rows, lambda path: None, "for f in a b; do :; done") == [rows[4], rows[3]]
-    assert len(significant(rows, lambda path: None, "f=b")) == 3
+
+    def kept(source: str, **options: Any) -> list[int]:
+        found = significant(rows, lambda path: None, source, **options).rows
+        return sorted(rows.index(row) for row in found)
+
+    assert kept("for f in a b; do :; done") == [1, 2, 3, 4, 6]
+    assert kept("f=b") == [1, 2, 3, 4, 5, 6]
+    assert kept("pip install x; f=b") == [1, 2, 4, 5, 6]
+    assert kept("f=b", named="cp a.pyc __pycache__/") == [0, 1, 2, 3, 4, 5, 6]
+    assert kept("f=b", incidental=("/w/.*",)) == [1, 3, 5, 6]
 
 
 def test_databases_are_varied() -> None:
@@ -309,16 +347,41 @@ def test_databases_are_varied() -> None:
 def test_files_are_varied_in_the_fork_alone(env: TerminalEnv) -> None:
     stand(env, bash("ls"))
     wanted = {
-        MORE: ("one\ntwo\ntwo\nthree\nthree\nfour\nfour\n", "a-copy.txt\na.txt\nb-copy.txt\nb.txt\n"),
-        LESS: ("one\n", "a.txt\nb.txt\n"),
-        MIXED: ("five\n", "a.txt\nb.txt\n"),
+        MORE: ("one\n" + "two\n" * 3 + "three\n" * 3 + "four\n" * 3, "five\n" * 4, "a.txt\nb.txt\n"),
+        LESS: ("one\ntwo\n", "five\n", "a.txt\nb.txt\n"),
+        MIXED: ("five\n", "one\nfour\nthree\ntwo\n", "a-copy.txt\na.txt\nb-copy.txt\nb.txt\n"),
     }
-    for world, (text, names) in wanted.items():
+    for world, (text, other, names) in wanted.items():
         with closing(env.fork()) as child:
             box = child.sandbox
             assert vary(box, world, ["/w"])
             assert box.run("cat a.txt").output == text
+            assert box.run("cat b.txt").output == other
             assert box.run("ls *.txt").output == names
             columns = box.run("cut -f2 hosts.tsv; cut -f1 hosts.tsv").output.split()
             assert world != MIXED or (sorted(columns[:4]) == ["down", "down", "up", "up"] and columns[4] == "web")
     assert env.sandbox.run("cat a.txt").output == FILES["/w/a.txt"]
+
+
+def test_what_a_command_names_is_spoiled_or_taken_away(env: TerminalEnv) -> None:
+    stand(env, bash("ls"))
+    for world, there in ((SPOILED, 1), (GONE, 0)):
+        with closing(env.fork()) as child:
+            box = child.sandbox
+            assert take_away(box, world, "/w", ["a.txt", "..", "/", ".", "/usr/bin/env", "/bin", "no"])
+            assert box.run("test -e a.txt; echo $?; cat b.txt; env true; echo $?").output == f"{1 - there}\nfive\n0\n"
+            assert box.run("cat a.txt 2>&1").output != FILES["/w/a.txt"]
+
+
+def test_states_of_worlds_go_with_the_pivot(env: TerminalEnv) -> None:
+    stand(env, bash("wc -l < a.txt"))
+    assert TerminalEffects().verify(env, bash("grep -c '' a.txt")).reward == 1.0
+    pivot = env.episode.pivot
+    assert pivot is not None
+    kept = list(pivot.cache["terminal states"])
+    assert len(kept) == 4  # as it is, and three worlds
+    roots = [Path(state.payload.path) for state in kept if hasattr(state.payload, "path")]
+    del pivot
+    env.close()
+    gc.collect()
+    assert not any(root.exists() for root in roots)

@@ -18,6 +18,7 @@ from pivotgym.verifiers.terminal_commands import (
     selects_by_rank,
     spelling,
 )
+from pivotgym.verifiers.terminal_sources import absolute_paths, asks_alike, computes, only_words
 from pivotgym.verifiers.terminal_text import Asked, excess, facts, made_up, read, untold
 
 
@@ -144,6 +145,15 @@ def test_reading_commands() -> None:
     assert programs("# look\nls  # here\ngrep '#' f") == ["ls", "grep"]
     assert loop_variables("for f in *; do echo $f; done; while read -r a b; do :; done; X=1") == {"f", "a", "b"}
     assert spelling("ls   -l  a;") == spelling("ls -l a") != spelling("ls -l 'a'")
+    for one, other in (
+        ("touch a\\ b", "touch a\\  b"),
+        ("echo 'a b'", "echo 'a  b'"),
+        ("cat <<E\n a\nE", "cat <<E\n  a\nE"),
+        ("find . -exec x \\;", "find . -exec x \\"),
+        ("echo 2>x", "echo 2 >x"),
+        ("x=${y:-a b}", "x=${y:-a  b}"),
+    ):
+        assert spelling(one) != spelling(other)
     assert answers_by_status("cat f | grep x") and answers_by_status("test -f x && echo y")
     assert not answers_by_status("mkdir x")
     assert only_reports("cd x && git commit -m y") and not only_reports("git log") and not only_reports("make")
@@ -158,3 +168,40 @@ def test_no_source_is_too_broken_to_read(source: str) -> None:
     for reader in (programs, loop_variables, spelling, answers_by_status, only_reports, orders, selects_by_rank):
         reader(source)
     untold(read(["a b\n"]), read(["c\n"]), Asked(source, source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "echo 4", "x=4; echo $x", "echo $((1+1))", "x=mast; echo ${x}er", "echo found $(true)", "cat <<E\n4\nE",
+        "echo NAo= | base64 -d", "python3 -c 'print(1+2)'", "awk 'BEGIN {print 4}'", "seq 4 4", "bash -c 'echo 4'",
+        "ls >/dev/null; echo 4", "f() { echo 4; }; f", "printf '%s' \"$(echo 4)\"", "[ 1 = 1 ] && echo yes",
+        "echo 4 > f", "echo 'a < b; $(cat f)'",
+    ],
+)  # fmt: skip
+def test_commands_of_words_alone(source: str) -> None:
+    assert only_words(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "cat f", "echo *.py", "echo $HOME", "wc -l < f", "echo $(cat f)", "echo \"$(cat f)\"",
+        "grep -q x f && echo yes",
+        "[ -f x ] && echo yes", "nproc", "python3 t.py", "python3 -c 'print(open(\"f\").read())'", "cat <<E\n$(ls)\nE",
+        "python3 -c 'import util; print(util.x())'", "awk '{print}' f", "echo `ls`", "sort f | tail -1", "echo $$",
+        "while read l; do echo $l; done < f",
+    ],
+)  # fmt: skip
+def test_commands_that_read(source: str) -> None:
+    assert not only_words(source)
+
+
+def test_what_is_written_and_what_is_asked() -> None:
+    assert computes("sort a > b") and computes("n=$(wc -l < f)") and computes("python3 t.py | tee out")
+    assert not computes("echo x > b") and not computes("sort a 2>/dev/null") and not computes("cat > f <<E\na > b\nE")
+    assert asks_alike("test -f a && echo yes", "if [ -e a ]; then echo yes; fi")
+    assert not asks_alike("test -f a && echo yes", "test -f a; echo yes")
+    assert not asks_alike("test -s a && echo yes", "test -f a && echo yes")
+    assert not asks_alike("grep -q x a && echo yes", "grep -qv x a && echo yes")
+    assert absolute_paths("cat /etc/my.conf /usr/bin/x a/b > /dev/null") == ["/etc/my.conf"]
