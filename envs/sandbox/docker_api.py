@@ -138,6 +138,8 @@ def path_stat(client: APIClient, container: str, path: str) -> dict[str, Any] | 
         with contextlib.closing(client.get(url, params={"path": path}, stream=True, timeout=_TIMEOUT)) as again:
             if again.status_code == 500 and re.search("too many (links|levels)", again.text):
                 raise SandboxFileError(f"{path}: links that lead nowhere")
+            if again.status_code == 500 and "file name too long" in again.text:
+                raise SandboxFileError(f"{path[:100]}…: the name, or where a link leads, is too long")
     response.raise_for_status()
     described = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
     assert isinstance(described, dict)

@@ -24,6 +24,8 @@ from pivotgym.envs.sandbox.watch import removed_bytes
 if TYPE_CHECKING:
     from docker import APIClient
 
+_RUNTIME_BYTES = 256 << 20
+
 CAPABILITIES = (
     # All of them act on what is inside the container only. Left out is whatever makes device nodes, mounts file
     # systems, traces others' processes, sets up networks, changes the root or touches the kernel.
@@ -117,7 +119,8 @@ class Container:
             "cpu": limits.cpu_seconds,
             "core": 0,
             # One process alone gets no more memory, a clear error; several together meet the kernel's killer.
-            "data": limits.memory_bytes,
+            # Below some 100 MB the runtime itself cannot start a container.
+            "data": max(limits.memory_bytes, _RUNTIME_BYTES),
         }
         config: dict[str, Any] = self.client.create_host_config(
             network_mode="none",

@@ -286,11 +286,17 @@ def hard_linked(path: Path) -> str | None:
 
     The overlay file system forgets which names are one file when it copies one of them up again.
     """
-    for folder, _, names in os.walk(path):
-        for name in names:
-            status = lstat(f"{folder}/{name}")
-            if status is not None and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-                return f"{folder}/{name}"[len(str(path)) :].partition("/")[2].partition("/")[2]
+    folders = [str(path)]  # no recursion: a sandbox may nest folders deeper than the stack
+    while folders:
+        # What lies too deep for a path or is locked cannot be looked at; measuring counts it as too much.
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                    return entry.path[len(str(path)) :].partition("/")[2].partition("/")[2]
     return None
 
 

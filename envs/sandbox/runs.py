@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pivotgym.envs.sandbox.base import Cleaned, SandboxUnavailable
 from pivotgym.envs.sandbox.layers import measure, remove_tree
+from pivotgym.envs.sandbox.users import first_user
 
 
 def state_folder() -> Path:
@@ -32,7 +33,7 @@ def state_folder() -> Path:
     path = Path(named) if named else base / f"pivotgym-{os.geteuid()}"
     # Run by root, sandboxes' users pass through it and read nothing of it. Run by somebody else nobody else does: what
     # an agent makes there belongs to that user, set-user-ID programs included.
-    mode = 0o711 if os.geteuid() == 0 else 0o700
+    mode = 0o711 if first_user() is not None else 0o700
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         status = path.lstat()

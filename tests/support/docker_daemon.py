@@ -24,7 +24,18 @@ def private_daemon(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
     if program is None or os.geteuid() != 0:
         missing("dockerd is not installed, or this is not root: apt-get install docker.io")
     address = f"unix://{folder}/docker.sock"
-    command = [program, "-H", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
+    # In a network of its own: a daemon without a bridge removes the other one's.
+    command = [
+        "unshare",
+        "--net",
+        program,
+        "-H",
+        address,
+        "--data-root",
+        f"{folder}/data",
+        "--exec-root",
+        f"{folder}/exec",
+    ]
     command += ["--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false", "--ip-masq=false"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
