@@ -228,13 +228,20 @@ def _shown_otherwise(
     # lone numbers where lines are more or less, the first or last line where lines changed places.
     placed = chooses_by_place(asked.sampled) and not re.search(r"\b(?:sed|awk)\b", asked.sampled)
     numbered = re.search(r"\bNR\b|\bsed\b[^|;]*?[\"' ]\d+[pqd,]", asked.sampled) or placed
-    doubtful = (world in (MORE, LESS) and is_numeric(wanted.shown, asked) and not numbered) or (
+    # Names of copies are not known from before.
+    same_files = world == LESS or (world == MORE and not _lists_names(asked.demonstrated))
+    doubtful = (same_files and is_numeric(wanted.shown, asked) and not numbered) or (
         world == MIXED and placed and not chooses_by_place(asked.demonstrated)
     )
     nothing = not sampled.shown.lines and {fact for line in there.shown.lines for fact in facts(line)} == {"0"}
     if doubtful and not nothing and untold(there.shown, sampled.shown, asked, once=True):
         return "shows what the demonstration shows by accident"
     return None
+
+
+def _lists_names(source: str) -> bool:
+    """Whether what a command shows or writes depends on which files there are."""
+    return re.search(r"[*?]|\b(?:find|ls|git|tree|du)\b|\s-\w*[rR]", source) is not None
 
 
 def _written_otherwise(
@@ -250,7 +257,8 @@ def _written_otherwise(
         return True
     placed = chooses_by_place(asked.sampled) or chooses_by_place(asked.demonstrated)
     # Names that the action knows from before are not those of the copies.
-    return (world != MIXED and not placed) or loosely(given.change) == loosely(sampled.change)
+    names = world == MORE and _lists_names(asked.demonstrated)
+    return (world != MIXED and not placed and not names) or loosely(given.change) == loosely(sampled.change)
 
 
 def _volatile(runs: Outcomes, wanted: Outcome) -> frozenset[str]:

@@ -7,6 +7,14 @@ the sampled action do the same, and tell at least as much.
 The rules of :class:`pivotgym.verifiers.terminal.TerminalEffects` were written with the pairs of the set ``tuned`` at
 hand, among them sets that had been held out before, and fakes that an earlier verifier fell for (state ``traps``).
 Those of ``held_out`` were labelled, and committed, before the verifier saw them.
+
+On its first run on ``held_out`` the verifier accepted 42 of 45 right and 8 of 33 wrong actions: precision 84 %, recall
+93 %. In that run the state ``history`` was no git repository, because its script lacked a folder; with the script
+repaired and the verifier as it was, precision was 89 % (42 of 47 accepted are right) and recall 93 %. After that two
+rules were changed: copies of files stand in another world than contents that were exchanged (``grep -l x *`` is not
+``ls``), and executable files are spared where a command runs files. What it still gets wrong there are lists that hold
+the chosen among others (rows by another column, members of a folder for those of an archive), and one label that is
+disputable: the message of a merge, which names the branch that is merged into.
 """
 
 from __future__ import annotations
@@ -26,7 +34,7 @@ from pivotgym.verifiers.measure import Labelled
 
 PAIRS = Path(__file__).parent / "terminal_pairs.jsonl"
 SETS = ("tuned", "held_out")
-FIRST_RUN = "not yet run"
+FIRST_RUN = "precision 84 % (42 of 50 accepted are right), recall 93 % (42 of 45)"
 """What ``terminal_effects`` did on ``held_out`` when it saw those pairs for the first time."""
 Written = str | list[str] | dict[str, str]
 """An action as a pair has it: a command, a list of commands (one call each), or ``{"text": …}``."""

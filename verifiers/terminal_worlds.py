@@ -17,12 +17,12 @@ MORE, LESS, MIXED, SPOILED, GONE = "more", "less", "mixed", "spoiled", "gone"
 WORLDS = (MORE, LESS, MIXED)
 """How text files and SQLite tables below the working directory, and those named by their paths, are varied.
 
-``more``: lines stand there several times, but for the first of several, in each file another number of times; tables
-have their rows several times, each table another number. ``less``: only the first lines and rows are left, of each
-file and table another number of them, and all files have one mode. ``mixed``: columns of tables (in files with equally
-many fields in each line, too) are rotated against each other, other files have their lines but the first reversed,
-files of a kind in one folder exchange their contents, and each file has a copy beside it; or where there is a git
-repository, it has everything committed, on a new branch.
+``more``: lines stand there several times, but for the first of several, in each file another number of times, each
+file has a copy beside it, and tables have their rows several times, each table another number. ``less``: only the first
+lines and rows are left, of each file and table another number of them, and all files have one mode. ``mixed``: columns
+of tables (in files with equally many fields in each line, too) are rotated against each other, other files have their
+lines but the first reversed, files of a kind in one folder exchange their contents, and a git repository has
+everything committed, on a new branch.
 """
 ASKED = (SPOILED, GONE)
 """What becomes of the paths that a command names: files hold what no program can read; nothing is there."""
@@ -64,7 +64,11 @@ function stem(name) { sub(/.*\//, "", name); sub(/\.[^.]*$/, "", name); return n
 END {
   for (n = 1; n <= NR; n++) {
     read_lines(names[n])
-    if (world == "more") write_lines(names[n], 2 + n % 7, count)
+    if (world == "more") {
+      write_lines(names[n], 2 + n % 7, count)
+      suffix = ending(names[n]) == "" ? "" : "." ending(names[n])
+      write_lines(folder(names[n]) stem(names[n]) "-copy" suffix, 2 + n % 7, count)
+    }
     if (world == "less") write_lines(names[n], 1, 1 + n % 5)
     if (world == "mixed") {
       turn()
@@ -79,8 +83,6 @@ END {
     count = kept[source]
     for (i = 1; i <= count; i++) lines[i] = kept[source, i]
     write_lines(names[n], 1, count)
-    suffix = ending(names[n]) == "" ? "" : "." ending(names[n])
-    if (copies) write_lines(folder(names[n]) stem(names[n]) "-copy" suffix, 1, count)
   }
 }
 """
@@ -89,8 +91,7 @@ LC_ALL=C; export LC_ALL; t=$(mktemp) || exit 1
 find "$@" -xdev -type f -size -256k -not -path '*/.git/*' -not -path '*/__pycache__/*' SPARED \\
   2>/dev/null | sort | head -n {_MAX_FILES} | tr '\\n' '\\0' | xargs -0 grep -Il '' 2>/dev/null > "$t"
 [ "$world" = less ] && tr '\\n' '\\0' < "$t" | xargs -0 chmod 640 2>/dev/null
-copies=1; (cd "$1" 2>/dev/null && git rev-parse -q --git-dir >/dev/null 2>&1) && copies=0
-awk -v world="$world" -v copies=$copies "$program" "$t"; rm -f "$t"
+awk -v world="$world" "$program" "$t"; rm -f "$t"
 if [ "$world" = mixed ] && cd "$1" 2>/dev/null && git rev-parse -q --git-dir >/dev/null 2>&1; then
   git checkout -q -b varied-branch >/dev/null 2>&1
   git add -A >/dev/null 2>&1
@@ -138,7 +139,7 @@ def vary(sandbox: Sandbox, world: str, folders: list[str], *, programs: bool = T
         folders: absolute paths of folders or files.
         programs: vary source files too.
     """
-    spared = "" if programs else " ".join(f"-not -name '*.{ending}'" for ending in _SOURCES)
+    spared = "" if programs else " ".join(["-not -perm -100", *(f"-not -name '*.{ending}'" for ending in _SOURCES)])
     script = f"set -- {shlex.join(folders)}\nworld={world}\nprogram={shlex.quote(_AWK)}\n"
     script += _SCRIPT.replace("SPARED", spared)
     result = sandbox.run(script, timeout=20.0, shell=("/bin/sh", "-c"))

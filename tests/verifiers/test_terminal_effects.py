@@ -87,16 +87,16 @@ def test_the_pairs_are_many_and_labelled_both_ways() -> None:
 @pytest.mark.slow
 def test_effects_are_precise_and_complete_on_the_labelled_pairs() -> None:
     found = {(row.set, row.verifier): row for row in bench_verifiers()}
-    for name, least in (("tuned", TARGET), ("held_out", 0.8)):
+    for name, precision, recall in (("tuned", TARGET, TARGET), ("held_out", 0.8, 0.9)):
         best = found[name, "terminal_effects"]
         assert best.failed == 0
-        assert best.precision is not None and best.precision >= TARGET, best.mistakes
-        assert best.recall is not None and best.recall >= least, best.mistakes
+        assert best.precision is not None and best.precision >= precision, best.mistakes
+        assert best.recall is not None and best.recall >= recall, best.mistakes
         assert best.met is (True if name == "tuned" else None)
         # Comparing what is written finds hardly any other way to do the same, here least of all.
         for other in ("exact", "tool_call"):
-            recall = found[name, other].recall
-            assert recall is not None and recall < 0.2
+            share = found[name, other].recall
+            assert share is not None and share < 0.2
 
 
 def test_hostile_pairs_are_told_from_right_ones(env: TerminalEnv) -> None:
@@ -347,9 +347,13 @@ def test_databases_are_varied() -> None:
 def test_files_are_varied_in_the_fork_alone(env: TerminalEnv) -> None:
     stand(env, bash("ls"))
     wanted = {
-        MORE: ("one\n" + "two\n" * 3 + "three\n" * 3 + "four\n" * 3, "five\n" * 4, "a.txt\nb.txt\n"),
+        MORE: (
+            "one\n" + "two\n" * 3 + "three\n" * 3 + "four\n" * 3,
+            "five\n" * 4,
+            "a-copy.txt\na.txt\nb-copy.txt\nb.txt\n",
+        ),
         LESS: ("one\ntwo\n", "five\n", "a.txt\nb.txt\n"),
-        MIXED: ("five\n", "one\nfour\nthree\ntwo\n", "a-copy.txt\na.txt\nb-copy.txt\nb.txt\n"),
+        MIXED: ("five\n", "one\nfour\nthree\ntwo\n", "a.txt\nb.txt\n"),
     }
     for world, (text, other, names) in wanted.items():
         with closing(env.fork()) as child:
