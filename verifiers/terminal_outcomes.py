@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class Outcomes:
             shown = read([message.text for message in response.messages if message.role == "tool"])
             if not changes:
                 return Outcome(Change([]), shown, response.done)
-            after = child.save()
+            after = _saved(child)
             if after is None:
                 return Outcome(Change([]), shown, response.done, known=False)
             try:
@@ -122,7 +123,7 @@ class Outcomes:
                 sandbox = cast(Terminal, child).sandbox
                 if not sandbox.shell.text:
                     sandbox.run(":")  # a shell that has run nothing does not say what it holds
-                state = child.save()
+                state = _saved(child)
         else:
             base = self._state(_BASE)
             if base is None:
@@ -134,7 +135,7 @@ class Outcomes:
                 else:
                     folders = [folder, *absolute_paths(self.source)]
                     varied = vary(sandbox, world, folders, programs=not runs_files(self.source))
-                state = child.save() if varied else None
+                state = _saved(child) if varied else None
         if state is not None:
             kept: list[State] | None = self.pivot.cache.get("terminal states")
             if kept is None:
@@ -162,6 +163,16 @@ def _closing(env: AgentEnv) -> Iterator[AgentEnv]:
         yield env
     finally:
         env.close()
+
+
+def _saved(env: AgentEnv) -> State | None:
+    """The state now; on a busy machine a command's last process may take a moment to be gone."""
+    for pause in (0.05, 0.2, 0.0):
+        state = env.save()
+        if state is not None:
+            return state
+        time.sleep(pause)
+    return None
 
 
 def _dispose(states: list[State]) -> None:
