@@ -96,12 +96,17 @@ class Outcomes:
         before = self._state(world)
         if before is None:
             return Outcome(Change([]), Shown(()), known=False)
+        found = self._run_from(before, action, changes)
+        # On a busy machine a command's last process may not be gone yet; what it leaves behind runs again, too.
+        return found if found.known else self._run_from(before, action, changes)
+
+    def _run_from(self, before: State, action: Message, changes: bool) -> Outcome:
         with self._fork(before) as (child, sandbox):
             response = child.respond(action, recorded=())
             shown = read([message.text for message in response.messages if message.role == "tool"])
             if not changes:
                 return Outcome(Change([]), shown, response.done)
-            after = _saved(child)
+            after = child.save()
             if after is None:
                 return Outcome(Change([]), shown, response.done, known=False)
             try:
@@ -166,7 +171,7 @@ def _closing(env: AgentEnv) -> Iterator[AgentEnv]:
 
 
 def _saved(env: AgentEnv) -> State | None:
-    """The state now; on a busy machine a command's last process may take a moment to be gone."""
+    """The state now; what has just been set up may take a moment to be gone."""
     for pause in (0.05, 0.2, 0.0):
         state = env.save()
         if state is not None:
