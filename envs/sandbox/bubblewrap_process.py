@@ -295,8 +295,8 @@ class Running:
             kept = {below for pid in keep - shells for below in (pid, *self._below(pid))}
             doomed = {pid for pid in found if pid not in kept and pid not in shells and not is_zombie(pid)}
             doomed |= shells if shell else set()
-            # The shell before its children: it would say that they were killed.
-            for pid in [*(doomed & shells), *(doomed - shells)]:
+            # The shell before its children, and theirs in turn: they would say that those were killed.
+            for pid in [*(doomed & shells), *sorted(doomed - shells)]:
                 self._signal(pid, signal.SIGKILL)
             if supervisor is not None:
                 self._signal(supervisor, signal.SIGCONT)

@@ -24,7 +24,7 @@ from pivotgym.envs.sandbox.watch import removed_bytes
 if TYPE_CHECKING:
     from docker import APIClient
 
-_RUNTIME_BYTES = 256 << 20
+_RUNTIME_BYTES = 96 << 20
 
 CAPABILITIES = (
     # All of them act on what is inside the container only. Left out is whatever makes device nodes, mounts file
@@ -376,7 +376,7 @@ class ExecStream:
                         frozen = True
                         continue
                 # The shell before its children: it would say that they were killed, and go on.
-                self._kill_each(view, [*(victims & sessions), *(victims - sessions)])
+                self._kill_each(view, [*(victims & sessions), *sorted(victims - sessions)])
                 if frozen:
                     self._unpause()
                     frozen = False

@@ -68,7 +68,7 @@ COMMANDS: list[tuple[str, set[str]]] = [
     ("ulimit -f 0; echo x > /tmp/x", KILLED | WORKED),
     ("ulimit -n 0", WORKED | HUNG | ENDED | KILLED),
     ("ulimit -u 0; sleep 0; ulimit -v 1000; sleep 0", WORKED | HUNG | ENDED | KILLED),
-    ("ulimit -t 1; while :; do :; done", KILLED),
+    ("ulimit -t 1; while :; do :; done", KILLED | HUNG),
     # what cannot be parsed, and what is large
     ("if", WORKED | ENDED),
     ("cat <<EOF", WORKED),

@@ -103,7 +103,7 @@ def mounts_of(state: Path) -> list[str]:
 
 def next_start(state: Path) -> None:
     done = python(CLEAN, state)
-    assert done.communicate(timeout=60)[0] == "started\n"
+    assert done.communicate(timeout=240)[0] == "started\n"
 
 
 def left(state: Path) -> list[Path]:
