@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import tenacity
+
 from pivotgym.envs.sandbox.base import Cleaned
 from pivotgym.envs.sandbox.docker_api import CACHE, LABEL, as_sandbox_error, is_missing, is_orphan, retried
 
@@ -29,7 +31,7 @@ def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
     unknown = 0
     marked = {"label": f"{LABEL}=1"}
     with as_sandbox_error("removing what dead runs left"):
-        for found in client.containers(all=True, filters=marked):
+        for found in _listed(client.containers, all=True, filters=marked):
             labels = found.get("Labels") or {}
             if labels.get(CACHE) == "1":
                 continue  # not made here: somebody runs such an image by hand, and its labels were taken over
@@ -38,7 +40,7 @@ def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
             if orphan and _removed(client.remove_container, found["Id"], v=True, force=True):
                 done.containers += 1
         left, kept = [], set()
-        everything = client.images(filters=marked, all=True)
+        everything = _listed(client.images, filters=marked, all=True)
         parents = {found["Id"]: found.get("ParentId") for found in everything}
         for found in everything:
             labels = found.get("Labels") or {}
@@ -63,6 +65,21 @@ def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
     if unknown:
         done.notes.append(f"{unknown} containers and images belong to another machine or container and were left alone")
     return done
+
+
+def _listed(function: Any, **options: Any) -> list[dict[str, Any]]:
+    """A listing. The daemon fails to make one where something goes meanwhile, as when two processes start and sweep."""
+    from docker.errors import APIError
+
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(APIError),
+        stop=tenacity.stop_after_attempt(6),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
+        reraise=True,
+    ):
+        with attempt:
+            return list(function(**options))
+    raise AssertionError("unreachable: tenacity re-raises")
 
 
 def _removed(function: Any, name: str, **options: bool) -> bool:
