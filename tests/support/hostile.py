@@ -58,6 +58,13 @@ def marker() -> str:
     return f"hostile-{uuid.uuid4().hex}"
 
 
+def look_for(mark: str, *paths: str) -> str:
+    """A command that shows ``mark`` once for each of ``paths`` that holds it and for each process called so."""
+    # The pattern does not match itself: the arguments of this grep are among the lines it reads.
+    pattern = f"[{mark[0]}]{mark[1:]}"
+    return f"cat {' '.join(paths)} 2> /dev/null; cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep '{pattern}'"
+
+
 def processes(mark: str) -> list[int]:
     """The host's processes whose arguments contain ``mark``, this one aside."""
     found = []
