@@ -22,6 +22,7 @@ def register_envs() -> None:
     """Registers every environment of this package, in the namespace that the caller has set."""
     gym.register("Tools-v0", entry_point="pivotgym.envs.tools.env:ToolsEnv")
     gym.register("Terminal-v0", entry_point="pivotgym.envs.terminal.env:TerminalEnv")
+    gym.register("Repo-v0", entry_point="pivotgym.envs.repo.env:RepoEnv")
 
 
 def register_all() -> None:

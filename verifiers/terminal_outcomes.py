@@ -208,7 +208,7 @@ def cwd_of(env: AgentEnv) -> str:
 
 def _stack(before: State, after: State) -> list[JsonObject]:
     """The directories that ``popd`` can go back to, where they changed."""
-    one, two = (sections(state.payload.shell)["directories"].splitlines()[1:] for state in (before, after))
+    one, two = (sections(state.payload.snapshot.shell)["directories"].splitlines()[1:] for state in (before, after))
     return [] if one == two else [{"shell": "directories", "value": two}]
 
 

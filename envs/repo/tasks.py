@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pivotgym.envs.terminal.tasks import TerminalTask
+from pivotgym.envs.terminal.tasks import Setup, TerminalTask
 from pivotgym.envs.trajectory import Task
 
 ENV_ID = "pivotgym/Repo-v0"
@@ -86,6 +86,17 @@ class RepoTask(TerminalTask):
     interface: Interface = "tools"
     tests: Tests | None = None
     reference: str = ""
+
+    @property
+    def has_setup(self) -> bool:
+        """Always: a repository has to be there, and its future has not."""
+        return True
+
+    def full_setup(self) -> Setup:
+        """The repository, and whatever else ``setup`` does. Raises NotRestorable where it cannot be had."""
+        from pivotgym.envs.repo.repository import setup_of  # needs this class
+
+        return setup_of(self)
 
     def task(self, name: str) -> Task:
         """As a task; fields that have their default are left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -39,6 +40,19 @@ _KEYS_ARGUMENTS = ("keys", "keystrokes")
 
 class NoGoal(InfrastructureError):
     """An episode of a task without a known goal cannot be judged: that says nothing about the policy."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a saved state holds.
+
+    Attributes:
+        snapshot: the sandbox.
+        tools: what the tools of a derived environment remember beside it.
+    """
+
+    snapshot: Snapshot
+    tools: Any = None
 
 
 class TerminalConfig(EnvConfig):
@@ -101,7 +115,7 @@ class TerminalEnv(AgentEnv):
         """Tasks carry what they need, so only where and how they run is told apart."""
         config = self.config
         how = "screen" if config.screen else "commands"
-        return f"TerminalEnv {config.backend} {self.image!r} {how} {config.idle_timeout}"
+        return f"{type(self).__name__} {config.backend} {self.image!r} {how} {config.idle_timeout}"
 
     def tasks(self) -> Sequence[Task]:
         """The configured set's tasks."""
@@ -112,9 +126,8 @@ class TerminalEnv(AgentEnv):
     def start(self, task: Task) -> Opening:
         """A fresh sandbox with the task's set-up done."""
         self.stop()
-        self._spec = spec = TerminalTask.of(task)
-        key = f"{self.fingerprint} set up {task.key}"
-        self._sandbox = prepare(self.backend, spec, self.image, store=self.snapshots, key=key)
+        self._spec = spec = self._read_spec(task)
+        self._sandbox = prepare(self.backend, spec, self.image, store=self.snapshots, key=self._setup_key(task))
         if self.config.screen:
             self._screen = Screen(self._sandbox)
             self._screen.start()
@@ -122,7 +135,7 @@ class TerminalEnv(AgentEnv):
         messages = [Message(role="system", content=system)] if system else []
         if spec.instruction:
             messages.append(Message(role="user", content=spec.instruction))
-        return Opening(messages, [prompts.KEYSTROKES_TOOL if self.config.screen else prompts.BASH_TOOL])
+        return Opening(messages, self._tools_on_offer())
 
     def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
         """Executes the action's calls in order; a message without calls ends the episode."""
@@ -148,17 +161,19 @@ class TerminalEnv(AgentEnv):
         snapshot, backend = self.sandbox.snapshot(), self.backend
         if snapshot is None:
             return None
-        return State(snapshot, max(snapshot.nbytes, 4096), lambda: backend.close(snapshot))
+        return State(Kept(snapshot, self._memory()), max(snapshot.nbytes, 4096), lambda: backend.close(snapshot))
 
     def load(self, state: State) -> None:
         """A new sandbox in that state."""
         self.stop()
-        self._spec = TerminalTask.of(self.task)
-        self._sandbox = self.backend.load(state.payload)
+        kept: Kept = state.payload
+        self._spec = self._read_spec(self.task)
+        self._sandbox = self.backend.load(kept.snapshot)
+        self._remember(kept.tools)
 
     def diff(self, before: State, after: State) -> list[JsonObject]:
         """Paths that differ, git repositories that do, then what differs between the shells."""
-        one, two = before.payload, after.payload
+        one, two = before.payload.snapshot, after.payload.snapshot
         rows = canonical_rows(self.backend, one, two, self.backend.changes(one, two))
         if self._spec.shell is None:  # else no command sees a shell but its own
             rows += differences(one.shell, two.shell)
@@ -173,7 +188,7 @@ class TerminalEnv(AgentEnv):
         """
         if self._spec.set == RECORDED:
             raise NoGoal(f"task {self.task.id} comes from a recording, which does not say what its goal is")
-        episode, messages, held = self.episode, self.messages, list[Snapshot]()
+        messages, held = self.messages, list[Snapshot]()
 
         @contextmanager
         def fork() -> Iterator[Sandbox]:
@@ -185,13 +200,17 @@ class TerminalEnv(AgentEnv):
             finally:
                 box.stop()
 
-        final = Final(fork, _answer_of(messages), messages, episode.termination)
+        final = Final(fork, _answer_of(messages), messages, self.episode.termination)
         try:
             with bugs_named(final):
-                return get_task_set(self._spec.set).goal(self.task, final)
+                return self._judge(final, held)
         finally:
             for snapshot in held:
                 self.backend.close(snapshot)
+
+    def _judge(self, final: Final, held: list[Snapshot]) -> Verdict:
+        """The goal's verdict on the final state; a snapshot put into ``held`` is freed afterwards."""
+        return get_task_set(self._spec.set).goal(self.task, final)
 
     def stop(self) -> None:
         """Stops the sandbox."""
@@ -234,7 +253,28 @@ class TerminalEnv(AgentEnv):
         """Running a command in the sandbox."""
         return [(self.sandbox, "run")]
 
+    # What a derived environment adds ---------------------------------------------------------------------------
+
+    def _tools_on_offer(self) -> list[JsonObject]:
+        """The tools of a fresh episode."""
+        return [prompts.KEYSTROKES_TOOL if self.config.screen else prompts.BASH_TOOL]
+
+    def _read_spec(self, task: Task) -> TerminalTask:
+        """What the task says. Raises NotRestorable."""
+        return TerminalTask.of(task)
+
+    def _memory(self) -> Any:
+        """What the tools remember beside the sandbox; never changed after it was given away."""
+        return None
+
+    def _remember(self, memory: Any) -> None:
+        """Goes back to what :meth:`_memory` gave."""
+
     # Inner parts ----------------------------------------------------------------------------------------------
+
+    def _setup_key(self, task: Task) -> str:
+        """Under which the files every episode of a task begins with are kept."""
+        return f"{self.fingerprint} set up {task.key}"
 
     def _system(self) -> str:
         if self.config.screen:

@@ -38,7 +38,11 @@ def prepare(
         SandboxError: the sandbox broke.
     """
     config = spec.sandbox(image)
-    sandbox = _built(backend, spec.setup, config, store, key) if _has_work(spec.setup) else backend.start(config)
+    if spec.has_setup:
+        with built(backend, spec, image, store=store, key=key) as snapshot:
+            sandbox = backend.load(snapshot, fresh_shell=True, config=config)
+    else:
+        sandbox = backend.start(config)
     try:
         if spec.setup.start:
             result = sandbox.run(spec.setup.start, timeout=SETUP_SECONDS)
@@ -50,27 +54,28 @@ def prepare(
     return sandbox
 
 
-def _has_work(setup: Setup) -> bool:
-    return bool(setup.archives or setup.files or setup.script)
+@contextlib.contextmanager
+def built(
+    backend: Backend, spec: TerminalTask, image: str, *, store: SnapshotStore | None = None, key: str = ""
+) -> Iterator[Snapshot]:
+    """The files every episode of the task begins with (all of the set-up but ``setup.start``), for the block.
 
-
-def _built(backend: Backend, setup: Setup, config: SandboxConfig, store: SnapshotStore | None, key: str) -> Sandbox:
+    Arguments and errors as for :func:`prepare`.
+    """
     lease = store.acquire(key) if store is not None else None
     if lease is not None:
         with lease:
-            return backend.load(lease.state.payload, fresh_shell=True, config=config)
-    snapshot = _build(backend, setup, config)
+            yield lease.state.payload
+        return
+    snapshot = _build(backend, spec.full_setup(), spec.sandbox(image))
     try:
-        sandbox = backend.load(snapshot, fresh_shell=True, config=config)
-    except BaseException:
-        backend.close(snapshot)
-        raise
-    state = State(snapshot, max(snapshot.nbytes, 4096), lambda: backend.close(snapshot))
-    if store is not None:
-        store.put(key, state)
-    else:
-        backend.close(snapshot)
-    return sandbox
+        yield snapshot
+    finally:
+        # Handed over only now: a full store may drop it at once.
+        if store is not None:
+            store.put(key, State(snapshot, max(snapshot.nbytes, 4096), lambda: backend.close(snapshot)))
+        else:
+            backend.close(snapshot)
 
 
 def _build(backend: Backend, setup: Setup, config: SandboxConfig) -> Snapshot:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -91,7 +91,7 @@ class TerminalTask(BaseModel):
     definition: JsonObject = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: Task) -> TerminalTask:
+    def of(cls, task: Task) -> Self:
         """Reads a task's data. Raises NotRestorable where it is none of a terminal task."""
         try:
             return cls.model_validate(task.data)
@@ -103,6 +103,15 @@ class TerminalTask(BaseModel):
     def task(self, name: str) -> Task:
         """As a task; fields that have their default are left out."""
         return Task(env=ENV_ID, id=name, data=self.model_dump(mode="json", exclude_defaults=True))
+
+    @property
+    def has_setup(self) -> bool:
+        """Whether anything has to be done before the agent's session starts."""
+        return bool(self.setup.archives or self.setup.files or self.setup.script)
+
+    def full_setup(self) -> Setup:
+        """All that has to be done in a fresh sandbox, also what the task only refers to."""
+        return self.setup
 
     def sandbox(self, image: str) -> SandboxConfig:
         """What its sandbox is started from; ``image`` is used where the task names none."""
@@ -161,7 +170,9 @@ _MADE: dict[str, TaskSet] = {}
 _OWN = {
     "agentbench": "pivotgym.envs.terminal.agentbench:AgentBenchTasks",
     "bundled": "pivotgym.envs.terminal.bundled:BundledTasks",
+    "bundled-repos": "pivotgym.envs.repo.bundled:BundledRepos",
     "intercode": "pivotgym.envs.terminal.intercode:InterCodeTasks",
+    "swe-bench": "pivotgym.envs.repo.swebench:SweBenchTasks",
     "terminal-bench": "pivotgym.envs.terminal.terminal_bench:TerminalBenchTasks",
 }
 """Sets of this package, imported when first asked for. Made without a path they have no tasks, and judge all."""

@@ -1,0 +1,135 @@
+"""``pivotgym/Repo-v0``: an agent that patches a git repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pivotgym.envs.core import EnvConfig
+from pivotgym.envs.repo import prompts
+from pivotgym.envs.repo.grading import grade
+from pivotgym.envs.repo.normalise import normalise
+from pivotgym.envs.repo.sources import open_repo_tasks
+from pivotgym.envs.repo.tasks import Interface, RepoTask
+from pivotgym.envs.repo.tools import EditorState, Toolbox
+from pivotgym.envs.sandbox import CommandResult, Snapshot
+from pivotgym.envs.terminal.env import SUBMITTED, NoGoal, TerminalConfig, TerminalEnv
+from pivotgym.envs.terminal.prepare import built
+from pivotgym.envs.terminal.prompts import BASH_TOOL
+from pivotgym.envs.terminal.tasks import Final, TerminalTask
+from pivotgym.envs.tools.schema import ArgumentError, validate_arguments
+from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
+from pivotgym.envs.verdict import Verdict
+
+
+class RepoConfig(TerminalConfig):
+    """Options of ``pivotgym/Repo-v0``, beside those of ``pivotgym/Terminal-v0``.
+
+    Attributes:
+        tasks: where tasks are drawn from: ``bundled``, a registered task set, a JSON, JSONL or Parquet file of
+            SWE-bench rows, or the name of a Hugging Face dataset of such rows.
+        repositories: a folder of local clones (``owner__name``, ``owner/name`` or ``name``), or the beginning of a
+            git URL that ``owner/name`` completes; None takes each row's ready image.
+        interface: which tools are on offer, instead of what a task says.
+    """
+
+    tasks: str = "bundled"
+    repositories: str | None = None
+    interface: Interface | None = None
+
+
+class RepoEnv(TerminalEnv):
+    """Repositories with an issue, in a sandbox whose every state can be kept; hidden tests decide."""
+
+    Config: ClassVar[type[EnvConfig]] = RepoConfig
+    config: RepoConfig
+    default_verifier: ClassVar[str] = "repo_effects"
+
+    def __init__(self, config: EnvConfig | None = None, *, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(config, render_mode=render_mode, **options)
+        self._spec = RepoTask()
+        self._editor = EditorState()
+
+    @property
+    def spec_of_task(self) -> RepoTask:
+        """What the running episode's task says."""
+        assert isinstance(self._spec, RepoTask)
+        return self._spec
+
+    @property
+    def interface(self) -> Interface:
+        """Which tools this episode has."""
+        return self.config.interface or self.spec_of_task.interface
+
+    @property
+    def fingerprint(self) -> str:
+        """As a terminal's, and the interface."""
+        return f"{super().fingerprint} {self.config.interface}"
+
+    def tasks(self) -> Sequence[Task]:
+        """The configured set's tasks."""
+        if self._set is None:
+            self._set = open_repo_tasks(self.config.tasks, repositories=self.config.repositories)
+        return self._set.tasks()
+
+    def _read_spec(self, task: Task) -> TerminalTask:
+        spec = RepoTask.of(task)
+        interface = self.config.interface or spec.interface
+        if interface == "bash" and spec.finish_marker is None:
+            spec = spec.model_copy(update={"finish_marker": prompts.MARKER})
+        return spec
+
+    def normalise(self, text: str) -> str:
+        """As at a terminal; without durations of test runs and ids of the agent's own commits."""
+        return normalise(text, hostname=self._spec.hostname)
+
+    # What this domain adds to a terminal ----------------------------------------------------------------------
+
+    def _judge(self, final: Final, held: list[Snapshot]) -> Verdict:
+        if self.spec_of_task.tests is None:
+            raise NoGoal(f"task {self.task.id}: the tests that decide are not known")
+        if not held:
+            held.append(self._final_snapshot())
+        with built(
+            self.backend, self._spec, self.image, store=self.snapshots, key=self._setup_key(self.task)
+        ) as pristine:
+            return grade(self.backend, self.spec_of_task, pristine, held[0])
+
+    def _tools_on_offer(self) -> list[JsonObject]:
+        tools = Toolbox(self.interface).definitions()
+        if self.interface == "openhands":
+            function = {**BASH_TOOL["function"], "name": "execute_bash"}
+            return [{**BASH_TOOL, "function": function}, *tools]
+        return [BASH_TOOL, *tools]
+
+    def _system(self) -> str:
+        return prompts.SYSTEM[self.interface].format(marker=self._spec.finish_marker)
+
+    def _memory(self) -> EditorState:
+        return self._editor
+
+    def _remember(self, memory: Any) -> None:
+        self._editor = memory
+
+    def _call(self, call: ToolCall, recorded: Message | None) -> Message:
+        toolbox = Toolbox(self.interface)
+        if not toolbox.knows(call.name):
+            return super()._call(call, recorded)
+        tool = self._tool(call.name)
+        if tool is None:
+            names = ", ".join(str(tool.get("function", tool).get("name")) for tool in self.episode.shared_tools)
+            return self._answer(call, f"Error: unknown tool {call.name!r}; there is: {names}", refused="unknown_tool")
+        try:
+            arguments = validate_arguments(tool, call.arguments)
+        except ArgumentError as error:
+            return self._answer(call, f"Error: {error}", refused="bad_arguments")
+        result = toolbox.call(
+            self.sandbox, self._editor, call.name, arguments, workdir=self._spec.workdir, run=self._run
+        )
+        self._editor = result.state
+        if result.refused is not None:
+            return self._answer(call, result.text, refused=result.refused)
+        return self._answer(call, result.text, **({} if result.submitted is None else {SUBMITTED: result.submitted}))
+
+    def _run(self, command: str) -> CommandResult:
+        return self.sandbox.run(command, timeout=self._spec.timeout, idle_timeout=self.config.idle_timeout)
