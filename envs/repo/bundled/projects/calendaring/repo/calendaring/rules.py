@@ -44,7 +44,7 @@ class Recurrence:
                 return
 
     def occurrences(self):
-        """Yield the days of the rule in order. Endless where the rule has no end."""
+        """Yield the days of the rule in order; without an end, up to the last day of the calendar."""
         days = self._unlimited()
         if self.count is not None:
             days = islice(days, self.count)
