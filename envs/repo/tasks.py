@@ -29,6 +29,8 @@ class Repository(BaseModel):
         source: a folder or URL that git can fetch from.
         commit: the commit the agent starts at; nothing later is in the sandbox.
         install: bash source, run as root in the repository before the first turn (``pip install -e .``).
+        patch: a unified diff that brings the bug (SWE-smith's ``patch``), applied at ``commit``; the result is the only
+            commit of the repository, because the one before it is the solution.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,6 +39,7 @@ class Repository(BaseModel):
     source: str = ""
     commit: str = ""
     install: str = ""
+    patch: str = ""
 
 
 class Tests(BaseModel):
