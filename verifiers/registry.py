@@ -77,10 +77,18 @@ def _terminal(options: VerifierOptions) -> Verifier:
     return TerminalEffects(_talk(options), options.max_extra_calls, options.incidental)
 
 
+def _repo(options: VerifierOptions) -> Verifier:
+    from pivotgym.verifiers.repo import RepoEffects  # brings the sandboxes with it
+    from pivotgym.verifiers.terminal import TerminalEffects
+
+    return RepoEffects(TerminalEffects(_talk(options), options.max_extra_calls, options.incidental))
+
+
 _FACTORIES: dict[str, Factory] = {
     "exact": lambda options: ExactMatch(),
     "tool_call": lambda options: ToolCallMatch(_talk(options)),
     "effects": lambda options: Effects(_talk(options), options.max_extra_calls),
+    "repo_effects": _repo,
     "terminal_effects": _terminal,
     "goal": lambda options: Goal(),
     "continuation": lambda options: Continuation(_talk(options)),

@@ -91,14 +91,15 @@ class TerminalEffects(Verifier):
             return judge_answer(self.talk, env, demonstration.text, action)
         if not action.tool_calls:
             return self._wrong(NO_CALL)
-        problem = self._inadmissible(env, demonstration, action)
+        problem = self.inadmissible(env, demonstration, action)
         if problem is not None:
             return self._wrong(problem)
-        if _same_calls(env, demonstration, action):
+        if same_calls(env, demonstration, action):
             return Verdict(reward=1.0, rule=self.name, reason="the demonstrated commands")
-        return self._compare(env, Outcomes(env, pivot, self.incidental), action)
+        return self.compare(env, Outcomes(env, pivot, self.incidental), action)
 
-    def _inadmissible(self, env: AgentEnv, demonstration: Message, action: Message) -> str | None:
+    def inadmissible(self, env: AgentEnv, demonstration: Message, action: Message) -> str | None:
+        """Why an action is wrong before it is run: too many calls, or some that do not fit their schema."""
         limit = len(demonstration.tool_calls) + self.max_extra_calls
         if len(action.tool_calls) > limit:
             return f"{len(action.tool_calls)} calls where at most {limit} are allowed"
@@ -110,19 +111,20 @@ class TerminalEffects(Verifier):
                 return problem
         return None
 
-    def _compare(self, env: AgentEnv, runs: Outcomes, action: Message) -> Verdict:
+    def compare(self, env: AgentEnv, runs: Outcomes, action: Message) -> Verdict:
+        """Runs both and compares what they change and show."""
         wanted = runs.demonstrated()
         given = runs.run(action) if wanted.known else wanted
         if not (wanted.known and given.known):
             return self._wrong("not the demonstrated commands, and what runs in this state cannot be compared")
         evidence: JsonObject = {"shown": list(given.shown.lines[:20]), "changes": given.changes[:20]}
         asked = Asked(runs.source, source_of(action), cwd_of(env))
-        if _fails(given.shown, asked.sampled) and not _fails(wanted.shown, asked.demonstrated):
+        if fails(given.shown, asked.sampled) and not fails(wanted.shown, asked.demonstrated):
             return self._wrong(f"fails with status {given.shown.status}", evidence)
         missing, extra = compare(wanted.changes, given.changes)
         extra = [row for row in extra if not _is_note(row, wanted, env)]
         if missing and extra:  # what differs between two demonstrations is no difference; as late as the action ran
-            again = runs.run(runs.pivot.demonstration)
+            again = runs.run(runs.demonstration)
             missing, extra = settle(missing, extra, wanted.change, again.change, given.change)
         if missing or extra:
             found = {**evidence, "missing": missing[:20], "extra": extra[:20]}
@@ -178,7 +180,7 @@ class TerminalEffects(Verifier):
                 problem = _shown_otherwise(world, wanted, given, there, sampled, asked)
                 if problem is not None:
                     return problem
-            if writes and not (_fails(there.shown, asked.demonstrated) and there.shown.status != wanted.shown.status):
+            if writes and not (fails(there.shown, asked.demonstrated) and there.shown.status != wanted.shown.status):
                 sampled = sampled or runs.run(action, world)
                 if _written_otherwise(world, wanted, given, there, sampled, asked):
                     return "does not change what the demonstration changes where the data is other"
@@ -188,7 +190,9 @@ class TerminalEffects(Verifier):
         return Verdict(reward=0.0, rule=self.name, reason=reason, evidence=evidence or {})
 
 
-def _same_calls(env: AgentEnv, demonstration: Message, action: Message) -> bool:
+def same_calls(env: AgentEnv, demonstration: Message, action: Message) -> bool:
+    """Whether both make the same calls, but for the spelling of what means the same."""
+
     def spelled(message: Message) -> list[tuple[str, str]]:
         return [(call.name, spelling(command_of(call))) for call in message.tool_calls]
 
@@ -197,7 +201,8 @@ def _same_calls(env: AgentEnv, demonstration: Message, action: Message) -> bool:
     return (calls == given and len(demonstration.tool_calls) == 1) or spelled(demonstration) == spelled(action)
 
 
-def _fails(shown: Shown, source: str) -> bool:
+def fails(shown: Shown, source: str) -> bool:
+    """Whether a command failed; status 1 of ``grep`` and its kind is an answer."""
     return shown.status != 0 and not (shown.status == 1 and answers_by_status(source))
 
 
@@ -208,7 +213,7 @@ def _told_alike(one: Shown, other: Shown, *, in_order: bool = False) -> bool:
 
 def _says_something(there: Outcome, wanted: Outcome, asked: Asked) -> bool:
     """Whether a world in which the demonstration fails, as it does not otherwise, was none for it."""
-    return there.shown.status == wanted.shown.status or not _fails(there.shown, asked.demonstrated)
+    return there.shown.status == wanted.shown.status or not fails(there.shown, asked.demonstrated)
 
 
 def _shown_otherwise(

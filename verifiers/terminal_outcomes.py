@@ -61,28 +61,33 @@ class Outcomes:
         env: stands at ``pivot``.
         pivot: where what was found out is kept.
         incidental: regular expressions of paths that are no part of a change.
+        demonstration: what to compare with instead of the recorded action.
     """
 
-    def __init__(self, env: AgentEnv, pivot: Pivot, incidental: Sequence[str] = ()) -> None:
+    def __init__(
+        self, env: AgentEnv, pivot: Pivot, incidental: Sequence[str] = (), demonstration: Message | None = None
+    ) -> None:
         self.env, self.pivot, self.incidental = env, pivot, tuple(incidental)
-        self.source = source_of(pivot.demonstration)
+        self.demonstration = pivot.demonstration if demonstration is None else demonstration
+        self.source = source_of(self.demonstration)
+        self._of = "" if demonstration is None else f"{self.source} "
 
     def demonstrated(self) -> Outcome:
         """What the demonstration does; found once."""
-        found: Outcome = self._once("outcome", lambda: self.run(self.pivot.demonstration))
+        found: Outcome = self._once(f"{self._of}outcome", lambda: self.run(self.demonstration))
         return found
 
     def again(self) -> Shown:
         """What the demonstration shows when it is run a second time."""
-        found: Shown = self._once("again", lambda: self.run(self.pivot.demonstration, changes=False).shown)
+        found: Shown = self._once(f"{self._of}again", lambda: self.run(self.demonstration, changes=False).shown)
         return found
 
     def demonstrated_in(self, world: str, *, changes: bool) -> Outcome | None:
         """What the demonstration does in a world; None where there is no such world."""
         if self._state(world) is None:
             return None
-        run: Callable[[], Outcome] = lambda: self.run(self.pivot.demonstration, world, changes=changes)  # noqa: E731
-        found: Outcome = self._once(f"{world} {changes}", run)
+        run: Callable[[], Outcome] = lambda: self.run(self.demonstration, world, changes=changes)  # noqa: E731
+        found: Outcome = self._once(f"{self._of}{world} {changes}", run)
         return found
 
     def run(self, action: Message, world: str = _BASE, *, changes: bool = True) -> Outcome:
@@ -119,7 +124,7 @@ class Outcomes:
                 _dispose([after])
 
     def _state(self, world: str) -> State | None:
-        found: State | None = self._once(f"state {world}", lambda: self._made(world))
+        found: State | None = self._once(f"{self._of}state {world}", lambda: self._made(world))
         return found
 
     def _made(self, world: str) -> State | None:

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pivotgym.envs.core import EnvConfig
 from pivotgym.envs.repo import prompts
-from pivotgym.envs.repo.grading import grade
+from pivotgym.envs.repo.grading import grade, run_names
 from pivotgym.envs.repo.normalise import normalise
 from pivotgym.envs.repo.sources import open_repo_tasks
 from pivotgym.envs.repo.tasks import Interface, RepoTask
 from pivotgym.envs.repo.tools import EditorState, Toolbox
 from pivotgym.envs.sandbox import CommandResult, Snapshot
-from pivotgym.envs.terminal.env import SUBMITTED, NoGoal, TerminalConfig, TerminalEnv
+from pivotgym.envs.terminal.env import SUBMITTED, NoGoal, TerminalConfig, TerminalEnv, live_snapshot
 from pivotgym.envs.terminal.prepare import built
 from pivotgym.envs.terminal.prompts import BASH_TOOL
 from pivotgym.envs.terminal.tasks import Final, TerminalTask
 from pivotgym.envs.tools.schema import ArgumentError, validate_arguments
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
 from pivotgym.envs.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Passing:
+    """Which of a task's tests pass in a state.
+
+    Attributes:
+        names: those that do and are believed.
+        violations: what the state's code tried against the tests' run.
+    """
+
+    names: tuple[str, ...]
+    violations: tuple[str, ...] = ()
 
 
 class RepoConfig(TerminalConfig):
@@ -83,6 +98,28 @@ class RepoEnv(TerminalEnv):
         """As at a terminal; without durations of test runs and ids of the agent's own commits."""
         return normalise(text, hostname=self._spec.hostname)
 
+    def passing(self, action: Message | None = None, names: Sequence[str] | None = None) -> Passing:
+        """Which tests pass in the state as it is now, or after ``action``; a fork is judged, nothing changes here.
+
+        Args:
+            action: executed in the fork first.
+            names: of the tests to run; None for all that decide the task.
+
+        Raises:
+            NoGoal: the task's tests are not known.
+            SandboxError: the sandbox broke.
+        """
+        with closing(self.fork()) as child:
+            if action is not None:
+                child.respond(action, recorded=())
+            state = live_snapshot(child.sandbox)
+            try:
+                with self._pristine() as pristine:
+                    run = run_names(self.backend, self.spec_of_task, pristine, state, names)
+            finally:
+                self.backend.close(state)
+        return Passing(tuple(name for name in run.results if run.passed(name)), tuple(run.violations))
+
     # What this domain adds to a terminal ----------------------------------------------------------------------
 
     def _judge(self, final: Final, held: list[Snapshot]) -> Verdict:
@@ -94,6 +131,10 @@ class RepoEnv(TerminalEnv):
             self.backend, self._spec, self.image, store=self.snapshots, key=self._setup_key(self.task)
         ) as pristine:
             return grade(self.backend, self.spec_of_task, pristine, held[0])
+
+    def _pristine(self) -> AbstractContextManager[Snapshot]:
+        """The state every episode of this task begins with."""
+        return built(self.backend, self._spec, self.image, store=self.snapshots, key=self._setup_key(self.task))
 
     def _tools_on_offer(self) -> list[JsonObject]:
         tools = Toolbox(self.interface).definitions()

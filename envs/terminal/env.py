@@ -33,7 +33,8 @@ RECORDED = "recorded"
 """The task set of recordings whose goal is not known."""
 SUBMITTED = "submitted"
 """Key of ``Message.source``: this result ended the episode, and what was handed in."""
-_COMMAND_TOOLS = ("bash", "execute_bash", "terminal", "shell")
+COMMAND_TOOLS = ("bash", "execute_bash", "terminal", "shell")
+"""Names under which recordings know a shell."""
 _COMMAND_ARGUMENTS = ("command", "cmd", "keystrokes")
 _KEYS_ARGUMENTS = ("keys", "keystrokes")
 
@@ -328,7 +329,7 @@ class TerminalEnv(AgentEnv):
         known = function.get("parameters", {}).get("properties", {})
         if self.config.screen:
             return next((name for name in _KEYS_ARGUMENTS if name in known), None)
-        if function.get("name") not in _COMMAND_TOOLS:
+        if function.get("name") not in COMMAND_TOOLS:
             return None
         return next((name for name in _COMMAND_ARGUMENTS if name in known), None)
 
@@ -346,12 +347,13 @@ class TerminalEnv(AgentEnv):
         if snapshot is not None:
             return snapshot
         if self.episode.done:
-            return _live_snapshot(self.sandbox)
+            return live_snapshot(self.sandbox)
         with closing(self.fork()) as twin:
-            return _live_snapshot(twin.sandbox)
+            return live_snapshot(twin.sandbox)
 
 
-def _live_snapshot(sandbox: Sandbox) -> Snapshot:
+def live_snapshot(sandbox: Sandbox) -> Snapshot:
+    """The files as they are now; what still runs is ended. Raises SandboxError."""
     snapshot = sandbox.snapshot(live=True)
     if snapshot is None:
         raise SandboxError(f"the final state cannot be read: {sandbox.incomplete}")
