@@ -73,6 +73,15 @@ def test_dump_keeps_what_was_written():
     assert doc.dump() == text
     doc.set("a", "y", "9")
     assert doc.dump() == "[a]\nx = \"1;2\" ; one\ny = 9 # two\n"
+    doc.set("a", "x", "8")
+    assert doc.get("a", "y") == "9"
+    assert doc.dump() == "[a]\nx = 8 ; one\ny = 9 # two\n"
+
+
+def test_written_is_the_line_itself():
+    doc = parse("[a]\nx = \"1;2\" ; one\ny = ${x} # two\n")
+    assert doc.get("a", "y") == "1;2"
+    assert doc.written("a", "y") == "${x} # two"
     assert doc.written("a", "x") == "\"1;2\" ; one"
 
 

@@ -1,7 +1,7 @@
 """The contents of a file."""
 
 from .errors import IniError
-from .lexical import bare_value, comment_start
+from .lexical import bare_value, split_value
 from .references import resolve
 
 COMMON = "common"
@@ -98,8 +98,7 @@ class Document:
         name = (section, key.lower())
         if name not in self._written:
             raise IniError(f"[{section}] has no {key}")
-        old = self._written[name]
-        comment = old[comment_start(old) :].strip() if old[:1] not in "\"'" else ""
+        _, comment = split_value(self._written[name])
         self._written[name] = f"{text} {comment}".strip()
 
     def dump(self):

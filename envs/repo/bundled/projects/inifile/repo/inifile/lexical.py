@@ -22,21 +22,29 @@ def comment_start(text):
     return len(text[:start].rstrip())
 
 
-def bare_value(text):
-    """What the right-hand side of a line says, without its comment and quotes.
+def split_value(text):
+    """Value and comment of the right-hand side of a line, both without the blanks around them.
 
     Raises:
         IniError: a quote is not closed, or something other than a comment follows it.
     """
     text = text.strip()
     if not text or text[0] not in QUOTES:
-        return text[: comment_start(text)]
+        start = comment_start(text)
+        return text[:start], text[start:].strip()
     end = text.find(text[0], 1)
     if end < 0:
         raise IniError(f"quote is not closed: {text}")
-    tail = text[end + 1 :]
-    if tail[comment_start(tail) :] == "" and tail.strip():
+    comment = text[end + 1 :].strip()
+    if comment and comment[0] not in COMMENT_SIGNS:
         raise IniError(f"text after the closing quote: {text}")
-    if tail[: comment_start(tail)].strip():
-        raise IniError(f"text after the closing quote: {text}")
-    return text[1:end]
+    return text[1:end], comment
+
+
+def bare_value(text):
+    """What the right-hand side of a line says, without its comment and quotes.
+
+    Raises:
+        IniError: see `split_value`.
+    """
+    return split_value(text)[0]
