@@ -1,0 +1,141 @@
+"""Which paths of a repository an agent's change may not bring, because they decide how its tests run.
+
+Everything here is about names and kinds; what a file says is the test runner's business. What is left out stays as it
+was before the agent came, so leaving out too much costs an agent at most an edit that no solution needs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+_GIT = "version control's own data"
+_COMPILED = "compiled code or build output"
+_CONFIGURES = "configures the test run"
+_STARTS = "runs when Python starts"
+_INSTALLS = "metadata of an installed package"
+_ENVIRONMENT = "an environment or a cache of tools"
+_TEST = "a test file: tests are brought from outside"
+_BROUGHT = "brought with the tests"
+
+_PARTS = (
+    (re.compile(r"\.git|\.hg|\.svn"), _GIT),
+    (re.compile(r"__pycache__|\.eggs|.*\.(pyc|pyo|egg)"), _COMPILED),
+    (re.compile(r"conftest\.py|\.?pytest\.(ini|toml)|tox\.ini|setup\.cfg|pyproject\.toml|\.coveragerc"), _CONFIGURES),
+    (re.compile(r"(site|user)customize(\.py)?|.*\.pth|pyvenv\.cfg"), _STARTS),
+    (re.compile(r".*\.(egg-info|dist-info|egg-link)"), _INSTALLS),
+    (
+        re.compile(r"\.(venv|tox|nox|(mypy|pytest|ruff)_cache|hypothesis)|node_modules|(site|dist)-packages"),
+        _ENVIRONMENT,
+    ),
+)
+"""Names that no part of a path may have, whatever their case."""
+_BUILT = re.compile(r".*\.(so|pyd|o|a|dll|dylib)(\.\d+)*")
+"""What a build that the task names itself may make."""
+TOOLS_OF_TESTS = re.compile(
+    r"_?pytest(_\w+)?|py|pluggy|iniconfig|packaging|pygments|tomli|exceptiongroup|typing_extensions|colorama|unittest2"
+    r"|xdist|_?hypothesis(_\w+)?|mock|nose"
+)
+"""Modules that run tests or help them, beside the standard library's."""
+_TEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
+_TEST_FOLDERS = frozenset(("test", "tests", "testing"))
+_IMPORTABLE = re.compile(r"([A-Za-z_]\w*)(?:\.(?:py|pyi|pyc|pyd|so|[\w-]+\.so|[\w-]+\.pyd))?")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What stays as it was, for one task.
+
+    Attributes:
+        brought: paths that the tests bring (files, both sides of a patch, what the tests' names name).
+        folders: folders of tests, with all that is in them.
+        artefacts: compiled extensions may come, because the task's own build made them.
+    """
+
+    brought: frozenset[str]
+    folders: frozenset[str]
+    artefacts: bool = False
+
+    @classmethod
+    def of(cls, tests: Iterable[str], *, artefacts: bool = False) -> Rules:
+        """From the paths of the tests, relative to the repository."""
+        brought = frozenset(str(PurePosixPath(path)) for path in tests)
+        folders = set()
+        for path in brought:
+            parts = path.split("/")
+            depth = next((at for at, part in enumerate(parts[:-1]) if part in _TEST_FOLDERS), None)
+            if depth is not None:
+                folders.add("/".join(parts[: depth + 1]))
+        return cls(brought, frozenset(folders), artefacts)
+
+    def reason(self, path: str) -> str | None:
+        """Why a path (relative, ``/`` between its parts) stays as it was; None where it may change."""
+        parts = path.split("/")
+        for part in parts:
+            for pattern, reason in _PARTS:
+                if pattern.fullmatch(part.lower()):
+                    return reason
+        name = parts[-1].lower()
+        if _BUILT.fullmatch(name) and not self.artefacts:
+            return _COMPILED
+        if path in self.brought:
+            return _BROUGHT
+        if any(path == folder or path.startswith(f"{folder}/") for folder in self.folders):
+            return _TEST
+        if any(other.startswith(f"{path}/") for other in (*self.brought, *self.folders)):
+            return _TEST  # a file or link where a folder of tests stands
+        if _TEST_FILE.fullmatch(name):
+            return _TEST
+        if parts[0] in ("venv", "env") and len(parts) > 1:
+            return _ENVIRONMENT
+        if parts[0] in ("build", "dist") and not self.artefacts:
+            return _COMPILED
+        return None
+
+    def import_roots(self) -> set[str]:
+        """Folders, relative, ``""`` for the repository, that stand on the module path while its tests run."""
+        above = {path.rpartition("/")[0] for path in self.brought}
+        return {"", "src", "lib", *above}
+
+
+def modules_of(path: str, roots: Iterable[str], *, link: bool = False) -> set[tuple[str, str]]:
+    """The top-level modules that exist once ``path`` does, each as (import root, name).
+
+    Args:
+        path: of a file, relative to the repository.
+        roots: folders on the module path.
+        link: it is a link, which may stand for a folder.
+    """
+    found = set()
+    for root in roots:
+        if root and not path.startswith(f"{root}/"):
+            continue
+        first, _, rest = path[len(root) + 1 if root else 0 :].partition("/")
+        match = _IMPORTABLE.fullmatch(first)
+        if match is None:
+            continue
+        is_file = "." in first and not rest
+        is_package = "." not in first and (re.fullmatch(r"__init__\.[\w.-]+", rest) is not None or (link and not rest))
+        if is_file or is_package:
+            found.add((root, match[1]))
+    return found
+
+
+def is_known_module(name: str) -> bool:
+    """Whether a module of that name belongs to Python or to what runs tests."""
+    return name in sys.stdlib_module_names or TOOLS_OF_TESTS.fullmatch(name) is not None
+
+
+def leads_outside(path: str, target: str) -> bool:
+    """Whether a link at ``path`` (relative to the repository) may lead out of it, or to version control's data."""
+    if target.startswith("/") or "\0" in target:
+        return True
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    down = [part for part in parts if part != ".."]
+    ups = len(parts) - len(down)
+    if parts[:ups] != [".."] * ups:  # up again after going down: another link may make more of it
+        return True
+    return ups > path.count("/") or ".git" in down
