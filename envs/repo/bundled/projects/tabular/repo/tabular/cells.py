@@ -1,0 +1,45 @@
+"""The text of single cells."""
+
+ELLIPSIS = "\u2026"
+
+
+def cell_text(value: object) -> str:
+    """What a cell shows: nothing for None, floats with two digits, everything else by `str`, on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return " ".join(str(value).split())
+
+
+def clip(text: str, limit: int) -> str:
+    """The text, cut if it takes more than `limit` columns.
+
+    A cut text keeps as many leading characters as fit into `limit` - 1 columns and ends with an ellipsis, which takes
+    one column.
+
+    Raises:
+        ValueError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise ValueError("limit must be at least 1")
+    if len(text) <= limit:
+        return text
+    return text[: limit - 1] + ELLIPSIS
+
+
+def pad(text: str, width: int, align: str = "left") -> str:
+    """The text with blanks that bring it to `width` columns; wider text is left alone.
+
+    With `align` "center" an odd blank goes to the right.
+
+    Raises:
+        ValueError: `align` is not "left", "right" or "center".
+    """
+    if align == "left":
+        return f"{text:<{width}}"
+    if align == "right":
+        return f"{text:>{width}}"
+    if align == "center":
+        return f"{text:^{width}}"
+    raise ValueError(f"no such alignment: {align}")
