@@ -58,7 +58,8 @@ def test_failed_payment_does_not_touch_the_order():
     with pytest.raises(Refused):
         shop.fire(order, "pay", day=8, amount=10)
     assert order == before
-    assert shop.fire(order, "pay", day=3, amount=50) == "paid"
+    assert shop.fire(order, "remind", day=8) == "open"
+    assert shop.fire(order, "pay", day=8, amount=50) == "paid"
 
 
 def test_guard_sees_the_order_before_the_move():
