@@ -185,7 +185,7 @@ found=$(set +eu
 {_LOOK}
 )
 [ -z "$found" ] || {{ printf 'the future can still be seen:\\n%s\\n' "$found"; exit 1; }}"""
-    begin = f"( cd {shlex.quote(workdir)} || exit 1\n{_head(commit)}PATCH={encoded}\n"
+    begin = f"( {_enter(workdir)}\n{_head(commit)}PATCH={encoded}\n"
     return f"{begin}{_GIT}{_REBUILD}{_OTHERS}{FORGET_PACKAGES}{check}\n)"
 
 
@@ -204,7 +204,7 @@ def check(box: Sandbox, workdir: str, commit: str) -> list[str]:
     Raises:
         SandboxError: looking took too long.
     """
-    text = f"( cd {shlex.quote(workdir)} || exit 1\n{_head(commit)}{_GIT}{_LOOK}\n) 2>&1; echo {shlex.quote(_END)}"
+    text = f"( {_enter(workdir)}\n{_head(commit)}{_GIT}{_LOOK}\n) 2>&1; echo {shlex.quote(_END)}"
     result = box.run(text, timeout=CHECK_SECONDS, shell=("/bin/bash", "-c"))
     lines = result.output.splitlines()
     if not lines or lines[-1] != _END:
@@ -214,3 +214,8 @@ def check(box: Sandbox, workdir: str, commit: str) -> list[str]:
 
 def _head(commit: str) -> str:
     return f"COMMIT={shlex.quote(commit)} AUTHOR={ENVIRONMENT_AUTHOR}\n"
+
+
+def _enter(workdir: str) -> str:
+    folder = shlex.quote(workdir)
+    return f"cd {folder} 2> /dev/null || {{ echo no repository in {folder}; exit 1; }}"

@@ -163,6 +163,7 @@ def _build(own: Borrowed, commit: str, at: str, patch: str, tags: Mapping[str, s
 def _with_patch(tree: Path, patch: str, when: str) -> str:
     """Applies a patch; a commit of its result, without parents."""
     data = patch if patch.endswith("\n") else f"{patch}\n"
+    run_git(tree, "update-index", "-q", "--refresh")
     run_git(tree, "apply", "--index", "--whitespace=nowarn", "-", data=data.encode("utf-8", "surrogateescape"))
     who = {
         f"GIT_{role}_{part}": value
