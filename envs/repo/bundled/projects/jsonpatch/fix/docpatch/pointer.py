@@ -13,6 +13,7 @@ END = "-"
 
 def escape(key: str) -> str:
     """A key as it stands in a pointer."""
+    # Tildes first: those that stand for slashes must not be escaped again.
     return key.replace("~", "~0").replace("/", "~1")
 
 
@@ -24,6 +25,7 @@ def unescape(token: str) -> str:
     """
     if re.search(r"~(?![01])", token):
         raise PointerError(f"stray tilde: {token}")
+    # Tildes last: one that comes out of ~0 must not join the digit behind it.
     return token.replace("~1", "/").replace("~0", "~")
 
 
