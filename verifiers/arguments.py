@@ -51,6 +51,22 @@ def schema_problem(tools: Sequence[JsonObject], call: ToolCall) -> str | None:
     return f"{call.name}{'.' + where if where else ''}: {error.message[:200]}"
 
 
+def inadmissible(
+    tools: Sequence[JsonObject], demonstrated: Sequence[ToolCall], sampled: Sequence[ToolCall], max_extra_calls: int
+) -> str | None:
+    """Why sampled calls are wrong before they are run: too many, or some that do not fit their schema; else None."""
+    limit = len(demonstrated) + max_extra_calls
+    if len(sampled) > limit:
+        return f"{len(sampled)} calls where at most {limit} are allowed"
+    wanted = {canonical_call(tools, call) for call in demonstrated}
+    for call in sampled:
+        problem = schema_problem(tools, call)
+        # A recording may hold calls that do not fit the schema; repeating one is no mistake.
+        if problem is not None and canonical_call(tools, call) not in wanted:
+            return problem
+    return None
+
+
 def canonical_arguments(schema: JsonObject | None, arguments: JsonObject | str) -> Any:
     """One form for equal arguments.
 

@@ -10,9 +10,9 @@ from pivotgym.envs.trajectory import JsonObject, Message, ToolCall, canonical_js
 from pivotgym.verifiers.arguments import (
     canonical_arguments,
     canonical_call,
+    inadmissible,
     is_prose_answer,
     prose_arguments,
-    schema_problem,
     tool_schema,
 )
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
@@ -62,7 +62,7 @@ class Effects(Verifier):
             return self._wrong("calls a tool where the demonstration talks")
         if self.talks(env, action):
             return self._wrong(NO_CALL)
-        problem = self._inadmissible(env, demonstration, action)
+        problem = inadmissible(env.tools, demonstration.tool_calls, action.tool_calls, self.max_extra_calls)
         if problem is not None:
             return self._wrong(problem)
         prose = _align_prose(env, demonstration, action)
@@ -97,18 +97,6 @@ class Effects(Verifier):
         shown, got = _results(wanted.observation), _results(given.observation)
         changed = bool(wanted.changes)
         return uncovered(env, demonstration.tool_calls, shown, action.tool_calls, got, changed)
-
-    def _inadmissible(self, env: AgentEnv, demonstration: Message, action: Message) -> str | None:
-        limit = len(demonstration.tool_calls) + self.max_extra_calls
-        if len(action.tool_calls) > limit:
-            return f"{len(action.tool_calls)} calls where at most {limit} are allowed"
-        wanted = {canonical_call(env.tools, call) for call in demonstration.tool_calls}
-        for call in action.tool_calls:
-            problem = schema_problem(env.tools, call)
-            # A recording may hold calls that do not fit the schema; repeating one is no mistake.
-            if problem is not None and canonical_call(env.tools, call) not in wanted:
-                return problem
-        return None
 
     def _compare(
         self,

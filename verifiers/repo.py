@@ -11,6 +11,7 @@ from pivotgym.envs.repo.patches import patch_paths
 from pivotgym.envs.repo.rules import Rules
 from pivotgym.envs.repo.tasks import Tests
 from pivotgym.envs.trajectory import JsonObject, Message
+from pivotgym.verifiers.arguments import inadmissible
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
 from pivotgym.verifiers.repo_actions import as_commands, only_looks
 from pivotgym.verifiers.terminal import TerminalEffects, fails, same_calls
@@ -55,9 +56,7 @@ class RepoEffects(Verifier):
         demonstration = pivot.demonstration
         if not demonstration.tool_calls and not action.tool_calls:
             return judge_answer(self.terminal.talk, env, demonstration.text, action)
-        if not (demonstration.tool_calls or action.tool_calls):
-            return self._wrong("no call")
-        problem = self.terminal.inadmissible(env, demonstration, action) if demonstration.tool_calls else None
+        problem = inadmissible(env.tools, demonstration.tool_calls, action.tool_calls, self.terminal.max_extra_calls)
         if problem is not None:
             return self._wrong(problem)
         if demonstration.tool_calls and same_calls(env, demonstration, action):

@@ -12,7 +12,7 @@ from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox.shell_state import variables
 from pivotgym.envs.trajectory import JsonObject, Message
-from pivotgym.verifiers.arguments import canonical_call, schema_problem
+from pivotgym.verifiers.arguments import canonical_call, inadmissible
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
 from pivotgym.verifiers.effects import MAX_EXTRA_CALLS
 from pivotgym.verifiers.talk import TalkRule
@@ -91,25 +91,12 @@ class TerminalEffects(Verifier):
             return judge_answer(self.talk, env, demonstration.text, action)
         if not action.tool_calls:
             return self._wrong(NO_CALL)
-        problem = self.inadmissible(env, demonstration, action)
+        problem = inadmissible(env.tools, demonstration.tool_calls, action.tool_calls, self.max_extra_calls)
         if problem is not None:
             return self._wrong(problem)
         if same_calls(env, demonstration, action):
             return Verdict(reward=1.0, rule=self.name, reason="the demonstrated commands")
         return self.compare(env, Outcomes(env, pivot, self.incidental), action)
-
-    def inadmissible(self, env: AgentEnv, demonstration: Message, action: Message) -> str | None:
-        """Why an action is wrong before it is run: too many calls, or some that do not fit their schema."""
-        limit = len(demonstration.tool_calls) + self.max_extra_calls
-        if len(action.tool_calls) > limit:
-            return f"{len(action.tool_calls)} calls where at most {limit} are allowed"
-        wanted = {canonical_call(env.tools, call) for call in demonstration.tool_calls}
-        for call in action.tool_calls:
-            problem = schema_problem(env.tools, call)
-            # A recording may hold calls that do not fit the schema; repeating one is no mistake.
-            if problem is not None and canonical_call(env.tools, call) not in wanted:
-                return problem
-        return None
 
     def compare(self, env: AgentEnv, runs: Outcomes, action: Message) -> Verdict:
         """Runs both and compares what they change and show."""

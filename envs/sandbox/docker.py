@@ -31,7 +31,7 @@ from pivotgym.envs.sandbox.base import (
 from pivotgym.envs.sandbox.docker_api import as_sandbox_error, connect, is_missing, retried
 from pivotgym.envs.sandbox.docker_changes import Differ
 from pivotgym.envs.sandbox.docker_clean import sweep
-from pivotgym.envs.sandbox.docker_container import Container, ExecStream, Shape
+from pivotgym.envs.sandbox.docker_container import Abilities, Container, ExecStream, Shape
 from pivotgym.envs.sandbox.docker_identity import ROOT, Identity, identity
 from pivotgym.envs.sandbox.docker_images import Image, ImageStore
 from pivotgym.envs.sandbox.docker_pool import WarmPool
@@ -104,8 +104,8 @@ class DockerBackend(Backend):
             options = " ".join(self.client.info().get("SecurityOptions") or ())
         # With either, a file's owner on the disk is not the one inside.
         self._differ = Differ(self.client, look_at_layers="userns" not in options and "rootless" not in options)
-        self._quota = self._has_quota()
-        self._pool = WarmPool(lambda shape: Container(self.client, shape, disk_quota=self._quota), self._warm)
+        self._can = Abilities(quota=self._has_quota(), seccomp="seccomp" in options)
+        self._pool = WarmPool(lambda shape: Container(self.client, shape, self._can), self._warm)
         sweep(self.client)
 
     def _own(self) -> None:
@@ -180,7 +180,7 @@ class DockerBackend(Backend):
         """A started container, from the pool if one is ready. Of an image that commands made it may not start."""
         shape = Shape(image.id, config.hostname, config.limits)
         ready = self._pool.take(shape) if image.base else None
-        return ready or Container(self.client, shape, disk_quota=self._quota, may_fail=not image.base)
+        return ready or Container(self.client, shape, self._can, may_fail=not image.base)
 
     def prove(self, image: Image, config: SandboxConfig) -> None:
         """Starts a container and a shell of the base that an image began with, and removes them.
@@ -190,7 +190,7 @@ class DockerBackend(Backend):
             SandboxError: the daemon fails, or the base does.
         """
         base = image.origin or image
-        container = Container(self.client, Shape(base.id, config.hostname, config.limits), disk_quota=self._quota)
+        container = Container(self.client, Shape(base.id, config.hostname, config.limits), self._can)
         try:
             bare = config.model_copy(update={"user": "root", "workdir": "/"})
             with contextlib.closing(ExecStream(container, ROOT.spec, environment(base, ROOT, bare))) as stream:

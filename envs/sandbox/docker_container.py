@@ -17,6 +17,7 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox.base import Limits, SandboxError
 from pivotgym.envs.sandbox.docker_api import as_sandbox_error, labels, retried
 from pivotgym.envs.sandbox.docker_host_view import HostView, is_alive, number_inside, parent_of
+from pivotgym.envs.sandbox.docker_seccomp import docker_profile
 from pivotgym.envs.sandbox.layers import hard_linked, measure
 from pivotgym.envs.sandbox.session import supervisor_arguments
 from pivotgym.envs.sandbox.watch import removed_bytes
@@ -63,13 +64,26 @@ class Shape:
     limits: Limits
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What the daemon and its machine can do beyond what every one can.
+
+    Attributes:
+        quota: limit a container's size.
+        seccomp: filter system calls.
+    """
+
+    quota: bool = False
+    seccomp: bool = True
+
+
 class Container:
     """A started container without network, volumes or anything of the host.
 
     Args:
         client: of the daemon.
         shape: what it is made of.
-        disk_quota: the daemon can limit its size.
+        can: what the daemon can do.
         may_fail: give a container that could not be started too: its files can be had. What ran in its image before
             may have seen to that.
 
@@ -81,11 +95,11 @@ class Container:
         SandboxError: the daemon fails.
     """
 
-    def __init__(self, client: APIClient, shape: Shape, *, disk_quota: bool = False, may_fail: bool = False) -> None:
+    def __init__(self, client: APIClient, shape: Shape, can: Abilities, *, may_fail: bool = False) -> None:
         self.client, self.shape = client, shape
         self._stopped()
         self._gone = False
-        self._quota = disk_quota
+        self._can = can
         with as_sandbox_error("creating a container"):
             made = retried(
                 client.create_container,
@@ -129,7 +143,7 @@ class Container:
             dns_search=["."],
             cap_drop=["ALL"],
             cap_add=list(CAPABILITIES),
-            security_opt=["no-new-privileges"],
+            security_opt=["no-new-privileges", *([f"seccomp={docker_profile()}"] if self._can.seccomp else [])],
             # The same number for both: no swap.
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,
@@ -137,7 +151,7 @@ class Container:
             ulimits=[Ulimit(name=name, soft=value, hard=value) for name, value in ceilings.items()],
             ipc_mode="private",
             log_config=LogConfig(type="none"),
-            storage_opt={"size": str(limits.disk_bytes)} if self._quota else None,
+            storage_opt={"size": str(limits.disk_bytes)} if self._can.quota else None,
         )
         return config
 

@@ -37,7 +37,7 @@ from functools import cache
 from pivotgym.envs.sandbox.base import SandboxUnavailable
 
 _LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
-_EQUAL, _ABOVE, _AT_LEAST, _ANY_BIT = 0x15, 0x25, 0x35, 0x45
+_EQUAL, ABOVE, _AT_LEAST, ANY_BIT = 0x15, 0x25, 0x35, 0x45
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _DENY = _ERRNO | errno.EPERM
 _ABSENT = _ERRNO | errno.ENOSYS
@@ -51,7 +51,7 @@ _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 # Name, number on x86-64, number on aarch64 (None: not there). From 424 on all architectures share their numbers.
-_DENIED: tuple[tuple[str, int | None, int | None], ...] = (
+DENIED: tuple[tuple[str, int | None, int | None], ...] = (
     # mounts
     ("mount", 165, 40),
     ("umount2", 166, 39),
@@ -104,7 +104,7 @@ _DENIED: tuple[tuple[str, int | None, int | None], ...] = (
     ("name_to_handle_at", 303, 264),
     ("open_by_handle_at", 304, 265),
 )
-_MISSING: tuple[tuple[str, int | None, int | None], ...] = (
+MISSING: tuple[tuple[str, int | None, int | None], ...] = (
     ("io_uring_setup", 425, 425),
     ("io_uring_enter", 426, 426),
     ("io_uring_register", 427, 427),
@@ -112,7 +112,7 @@ _MISSING: tuple[tuple[str, int | None, int | None], ...] = (
     ("memfd_create", 319, 279),
     ("memfd_secret", 447, 447),
 )
-_FALLOCATE = (("fallocate", 285, 47),)
+UNSUPPORTED = (("fallocate", 285, 47),)
 
 _CLONE_NEWTIME = 0x80
 # NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. The bit of NEWTIME is part of the exit signal in ``clone``.
@@ -124,12 +124,12 @@ _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
-class _Argument:
+class Argument:
     """A rule about one argument: which values deny the call.
 
     Attributes:
         index: of the argument.
-        test: ``_EQUAL``, ``_ABOVE`` or ``_ANY_BIT``.
+        test: equal, ``ABOVE`` or ``ANY_BIT``.
         values: compared with one after the other.
         listed_denied: whether a listed value denies, or every other one.
         mask: bits looked at.
@@ -165,18 +165,18 @@ class _Argument:
         return code + [_instruction(_RETURN, verdict) for verdict in verdicts]
 
 
-_FAMILIES = _Argument(0, _EQUAL, (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK), listed_denied=False)
+_FAMILIES = Argument(0, _EQUAL, (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK), listed_denied=False)
 _TYPES = (stat.S_IFCHR, stat.S_IFBLK)
-_ARGUMENTS: tuple[tuple[str, int | None, int | None, _Argument], ...] = (
-    ("clone", 56, 220, _Argument(0, _ANY_BIT, (_CLONE_NEW,), listed_denied=True)),
-    ("unshare", 272, 97, _Argument(0, _ANY_BIT, (_CLONE_NEW | _CLONE_NEWTIME,), listed_denied=True)),
-    ("ioctl", 16, 29, _Argument(1, _EQUAL, (_TIOCSTI, _TIOCLINUX), listed_denied=True)),
-    ("shmget", 29, 194, _Argument(1, _ABOVE, (_PAGE,), listed_denied=True, wide=True)),
+ARGUMENTS: tuple[tuple[str, int | None, int | None, Argument], ...] = (
+    ("clone", 56, 220, Argument(0, ANY_BIT, (_CLONE_NEW,), listed_denied=True)),
+    ("unshare", 272, 97, Argument(0, ANY_BIT, (_CLONE_NEW | _CLONE_NEWTIME,), listed_denied=True)),
+    ("ioctl", 16, 29, Argument(1, _EQUAL, (_TIOCSTI, _TIOCLINUX), listed_denied=True)),
+    ("shmget", 29, 194, Argument(1, ABOVE, (_PAGE,), listed_denied=True, wide=True)),
     ("socket", 41, 198, _FAMILIES),
     ("socketpair", 53, 199, _FAMILIES),
-    ("personality", 135, 92, _Argument(0, _EQUAL, _PERSONALITIES, listed_denied=False)),
-    ("mknod", 133, None, _Argument(1, _EQUAL, _TYPES, listed_denied=True, mask=stat.S_IFMT(0xFFFF))),
-    ("mknodat", 259, 33, _Argument(2, _EQUAL, _TYPES, listed_denied=True, mask=stat.S_IFMT(0xFFFF))),
+    ("personality", 135, 92, Argument(0, _EQUAL, _PERSONALITIES, listed_denied=False)),
+    ("mknod", 133, None, Argument(1, _EQUAL, _TYPES, listed_denied=True, mask=stat.S_IFMT(0xFFFF))),
+    ("mknodat", 259, 33, Argument(2, _EQUAL, _TYPES, listed_denied=True, mask=stat.S_IFMT(0xFFFF))),
 )
 
 
@@ -206,12 +206,12 @@ def program(machine: str | None = None) -> bytes:
         _instruction(_AT_LEAST, LAST_REVIEWED + 1, no=1),
         _instruction(_RETURN, _ABSENT),
     ]
-    for verdict, calls in ((_ABSENT, _MISSING), (_UNSUPPORTED, _FALLOCATE), (_DENY, _DENIED)):
+    for verdict, calls in ((_ABSENT, MISSING), (_UNSUPPORTED, UNSUPPORTED), (_DENY, DENIED)):
         for _, x86_64, aarch64 in calls:
             number = (x86_64, aarch64)[column]
             if number is not None:
                 code += [_instruction(_EQUAL, number, no=1), _instruction(_RETURN, verdict)]
-    for _, x86_64, aarch64, rule in _ARGUMENTS:
+    for _, x86_64, aarch64, rule in ARGUMENTS:
         number = (x86_64, aarch64)[column]
         if number is not None:
             block = rule.block()

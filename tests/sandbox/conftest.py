@@ -21,6 +21,15 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture
+def docker() -> Backend:
+    """The backend of this machine's Docker daemon."""
+    try:
+        return get_backend("docker")
+    except (SandboxUnavailable, MissingExtra) as error:
+        missing(str(error))
+
+
+@pytest.fixture
 def config(backend: Backend) -> SandboxConfig:
     """What sandboxes are started from by default."""
     if backend.name == "docker":

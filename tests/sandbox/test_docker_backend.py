@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from docker_daemon import tiny_root
-from needs import missing, require
+from needs import require
 from sandboxes import taken
 
 from pivotgym.envs.errors import BadInput
@@ -17,11 +17,9 @@ from pivotgym.envs.sandbox import (
     Limits,
     Sandbox,
     SandboxConfig,
-    SandboxUnavailable,
     Snapshot,
     docker_container,
     docker_images,
-    get_backend,
 )
 from pivotgym.envs.sandbox.docker import DEFAULT_IMAGE, DockerBackend
 from pivotgym.envs.sandbox.docker_changes import Differ
@@ -31,16 +29,6 @@ from pivotgym.envs.sandbox.docker_sandbox import DockerSandbox, DockerState
 require("docker", "docker")
 
 Start = Callable[..., DockerSandbox]
-
-
-@pytest.fixture
-def docker() -> DockerBackend:
-    try:
-        backend = get_backend("docker")
-    except SandboxUnavailable as error:
-        missing(str(error))
-    assert isinstance(backend, DockerBackend)
-    return backend
 
 
 @pytest.fixture

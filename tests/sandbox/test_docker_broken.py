@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from needs import missing, require
+from needs import require
 from sandboxes import taken
 
 from pivotgym.envs.errors import BadInput
@@ -15,10 +15,8 @@ from pivotgym.envs.sandbox import (
     SandboxConfig,
     SandboxError,
     SandboxFileError,
-    SandboxUnavailable,
     Snapshot,
     docker_container,
-    get_backend,
 )
 from pivotgym.envs.sandbox.base import CANNOT_START
 from pivotgym.envs.sandbox.docker import DEFAULT_IMAGE, DockerBackend
@@ -39,16 +37,6 @@ BREAKERS = {
     "/etc/ld.so.preload",
     "nothing": "rm -rf --no-preserve-root /usr /lib64 /bin /lib 2>/dev/null",
 }
-
-
-@pytest.fixture
-def docker() -> DockerBackend:
-    try:
-        backend = get_backend("docker")
-    except SandboxUnavailable as error:
-        missing(str(error))
-    assert isinstance(backend, DockerBackend)
-    return backend
 
 
 @pytest.fixture

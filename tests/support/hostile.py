@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import needs
@@ -99,3 +100,61 @@ def available_memory() -> int:
 def own_memory() -> int:
     """Resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+REACH = """python3 -c '
+import errno, socket, sys
+def attempt(name, call):
+    try:
+        call()
+        print(name, "reached")
+    except OSError as error:
+        print(name, errno.errorcode.get(error.errno, error))
+def tcp(host, port):
+    return lambda: socket.create_connection((host, port), 3)
+def udp(host, port):
+    return lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", (host, port))
+attempt("listener", tcp("{address}", {port}))
+attempt("loopback", tcp("127.0.0.1", {port}))
+attempt("metadata", tcp("169.254.169.254", 80))
+attempt("bridge", tcp("172.17.0.1", 22))
+attempt("public", tcp("1.1.1.1", 443))
+attempt("nameserver", udp("8.8.8.8", 53))
+attempt("multicast", udp("224.0.0.251", 5353))
+attempt("broadcast", udp("255.255.255.255", 9))
+attempt("six", lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"x", ("2606:4700::1111", 53)))
+attempt("abstract", lambda: socket.socket(socket.AF_UNIX).connect("\\0{abstract}"))
+attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
+attempt("packet", lambda: socket.socket(17, socket.SOCK_RAW, 0))
+attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
+attempt("name", lambda: socket.getaddrinfo("example.com", 80))
+'"""
+
+
+def assert_unreachable(made: Sandbox) -> None:
+    """Nothing is reached from inside, and at once; outside, what stays on this machine is."""
+    abstract = marker()
+    with (
+        closing(socket.create_server(("", 0))) as tcp,
+        closing(socket.socket(socket.AF_UNIX)) as unix,
+        closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as route,
+    ):
+        unix.bind(f"\0{abstract}")
+        unix.listen()
+        try:
+            route.connect(("192.0.2.1", 9))
+            address = route.getsockname()[0]
+        except OSError:
+            address = "127.0.0.1"
+        command = REACH.format(address=address, port=tcp.getsockname()[1], abstract=abstract)
+        local = re.sub(r'attempt\("(metadata|public|bridge|nameserver|multicast|broadcast|six|name)".*\n', "", command)
+        host = dict(line.split(" ", 1) for line in outside(local).output.splitlines())
+        assert host["listener"] == host["loopback"] == host["abstract"] == "reached"
+        result = made.run(command, timeout=40)
+        found = dict(line.split(" ", 1) for line in result.output.splitlines())
+        assert len(found) == 14, result
+        assert {name for name, what in found.items() if what == "reached"} == set(), result
+        assert found["metadata"] == found["public"] == found["bridge"] == found["nameserver"] == "ENETUNREACH"
+        assert found["abstract"] == found["loopback"] == "ECONNREFUSED"
+        # An agent should not wait for a timeout of TCP.
+        assert result.seconds < 10
