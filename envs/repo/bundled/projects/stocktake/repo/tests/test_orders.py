@@ -1,5 +1,15 @@
 import pytest
-from stocktake import UnknownOrder, create_order, journal, on_hand, open_book, open_orders, order_state, receive, ship
+from stocktake import (
+    UnknownOrder,
+    create_order,
+    journal,
+    on_hand,
+    open_book,
+    open_orders,
+    order_state,
+    receive,
+    ship,
+)
 
 
 def filled():
