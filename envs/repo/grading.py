@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
 import shlex
 import time
+import tokenize
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.errors import BadInput, PivotGymError
 from pivotgym.envs.repo.changes import Change, apply_change, as_root, loaded, read_change
 from pivotgym.envs.repo.log_parsers import get_log_parser
 from pivotgym.envs.repo.patches import apply_patch, patch_paths
 from pivotgym.envs.repo.rules import Rules
+from pivotgym.envs.repo.runner import Outcome, TestResult, run_tests
 from pivotgym.envs.repo.tasks import RepoTask, Tests
 from pivotgym.envs.sandbox import Backend, CommandResult, Sandbox, SandboxFileError, Snapshot
 from pivotgym.envs.terminal.env import NoGoal
@@ -23,13 +25,12 @@ from pivotgym.envs.terminal.judging import frozen, printable
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.envs.verdict import Verdict
 
-if TYPE_CHECKING:
-    from pivotgym.envs.repo.runner import TestResult
-
 PREPARE_SECONDS = 600.0
 """What ``Tests.prepare`` may take."""
 _LOG_BYTES = 32 << 20
 """How much of a test command's output is read."""
+_EXPECTED = "failed as the test expects"
+_OUTCOMES: dict[str, Outcome] = {"passed": "passed", "failed": "failed", "error": "error", "skipped": "skipped"}
 _SHOWN_TESTS = 3000
 _SHOWN_PATHS = 200
 _SHOWN_DETAILS = 20
@@ -52,13 +53,15 @@ class Run:
         violations: what the change tried against the tests' run; any means that the results count for nothing.
         change: what of the state was tested.
         problem: why the tests were not run, or not to their end; empty where they were.
-        parts: seconds by step (``fork``, ``change``, ``prepare``, ``tests``).
+        notes: what protection the runner did not have in this sandbox.
+        parts: seconds by step (``fork``, ``change``, ``prepare``, ``tests``; ``tests_…``: the runner's own parts).
     """
 
     results: dict[str, TestResult] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     change: Change = field(default_factory=Change)
     problem: str = ""
+    notes: list[str] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
 
     def passed(self, name: str) -> bool:
@@ -114,16 +117,19 @@ def run_names(
     wanted = [*dict.fromkeys((*tests.fail_to_pass, *tests.pass_to_pass) if names is None else names)]
     grader = _Grader(backend, spec, tests, pristine)
     run = grader.run(state, wanted)
-    expected = [name for name in wanted if name in run.results and run.results[name].outcome == "xfailed"]
+    expected = [name for name in wanted if _expected(run, name)]
     if expected:
         # A failure that the test itself expects counts as passing, as in SWE-bench; but the code under test may say
         # so in the test's place, so it must have been expected before the change too.
         before = grader.run(pristine, expected)
         for name in expected:
-            known = before.results.get(name)
-            if name in tests.pass_to_pass and known is not None and known.outcome == "xfailed":
-                run.results[name] = replace(run.results[name], outcome="passed")
+            if name in tests.pass_to_pass and _expected(before, name):
+                run.results[name] = TestResult(name, "passed", _EXPECTED)
     return run
+
+
+def _expected(run: Run, name: str) -> bool:
+    return name in run.results and run.results[name] == TestResult(name, "skipped", _EXPECTED)
 
 
 def _tests_of(spec: RepoTask) -> Tests:
@@ -166,12 +172,14 @@ class _Grader:
             with self._timed("prepare"):
                 self._prepare(box)
             with self._timed("change"):
-                self._bring(box)
+                files = self._bring(box)
+                original = self._original(box, change)
                 problem = apply_change(box, change, self.root)
             if problem:
                 return Run(change=change, problem=problem, parts=self.parts)
             with self._timed("tests"):
-                return self._tests(box, change, names)
+                run = self._tests(box, change, names, files, original)
+        return replace(run, parts=self.parts)
 
     def _built(self, change: Change) -> tuple[Change, str]:
         """The change with what the task's preparation makes of it in the repository.
@@ -206,9 +214,14 @@ class _Grader:
             return ""
         return f"{_how(result)}: {result.output.strip()[-500:]}"
 
-    def _bring(self, box: Sandbox) -> None:
-        """Puts the tests in place."""
+    def _bring(self, box: Sandbox) -> dict[str, str]:
+        """Puts the tests in place; the text of those that are Python, which the runner hides again."""
         apply_patch(box, self.tests.patch, self.root, field="tests.patch")
+        texts = {}
+        for path in patch_paths(self.tests.patch):
+            with suppress(SandboxFileError):  # removed by the patch
+                if path.endswith(".py"):
+                    texts[path] = _text(box.read_file(f"{self.root}/{path}"))
         for path, text in self.tests.files.items():
             inside = posixpath.normpath(path)
             if inside.startswith(("/", "../")) or inside in (".", ".."):
@@ -217,28 +230,48 @@ class _Grader:
                 box.write_file(f"{self.root}/{inside}", text.encode("utf-8", "surrogateescape"))
             except SandboxFileError as error:
                 raise BadInput(f"cannot be brought in: {error}", field=f"tests.files.{path}") from error
+            if inside.endswith(".py"):
+                texts[inside] = text
+        return texts
 
-    def _tests(self, box: Sandbox, change: Change, names: Sequence[str]) -> Run:
-        from pivotgym.envs.repo.runner import TestResult, run_tests
+    def _original(self, box: Sandbox, change: Change) -> dict[str, str]:
+        """The text of changed files before the change."""
+        found = {}
+        for path, item in change.items.items():
+            if item.was == "file" and path.endswith(".py"):
+                with suppress(SandboxFileError):
+                    found[path] = box.read_file(f"{self.root}/{path}").decode("utf-8", "replace")
+        return found
 
-        if self.tests.runner == "pytest":
-            report = run_tests(box, root=self.root, tests=self.tests, names=names, changed=[*change.items])
-            return Run(report.results, list(report.violations), change, parts={**self.parts, **report.parts})
+    def _tests(
+        self, box: Sandbox, change: Change, names: Sequence[str], files: dict[str, str], original: dict[str, str]
+    ) -> Run:
+        if self.tests.runner == "command":
+            return self._command(box, change, names)
+        report = run_tests(
+            box,
+            root=self.root,
+            tests=self.tests.model_copy(update={"files": files, "patch": ""}),
+            names=names,
+            changed=[path for path, item in change.items.items() if item.kind != "absent"],
+            original=original,
+        )
+        self.parts |= {f"tests_{part}": seconds for part, seconds in report.parts.items()}
+        return Run(report.results, report.violations, change, notes=report.notes)
+
+    def _command(self, box: Sandbox, change: Change, names: Sequence[str]) -> Run:
+        """Runs the task's own command. What it says is believed: it has no twins, and nothing watches it."""
         command = f"cd {shlex.quote(self.root)} && (\n{self.tests.command}\n) < /dev/null"
         result = box.run(command, timeout=self.tests.timeout)
         if result.ending != "exit":
-            how = f"did not end within {self.tests.timeout:g} s" if result.ending == "timeout" else _how(result)
-            return Run(change=change, problem=f"the tests' command {how}", parts=self.parts)
+            return Run(change=change, problem=f"the tests' command {_how(result)}")
         try:
-            outcomes = get_log_parser(self.tests.parser or "pytest")(result.output)
-        except BadInput:
+            said = get_log_parser(self.tests.parser or "pytest")(result.output)
+        except PivotGymError:
             raise
         except Exception as error:  # a log holds whatever the code under test printed
-            problem = f"the tests' log cannot be read: {type(error).__name__}: {error}"
-            return Run(change=change, problem=problem, parts=self.parts)
-        missing = TestResult("missing", "the log does not name it")
-        found = {name: TestResult(outcomes[name], "") if name in outcomes else missing for name in names}
-        return Run(found, [], change, parts=self.parts)
+            return Run(change=change, problem=f"the tests' log cannot be read: {type(error).__name__}: {error}")
+        return Run({name: _result(name, said.get(name)) for name in names}, change=change)
 
     def _probe(self, names: Sequence[str]) -> tuple[set[str], set[str]]:
         """Asks the tests' interpreter in a fork that has nothing of the agent's."""
@@ -260,6 +293,24 @@ class _Grader:
             yield
         finally:
             self.parts[part] = self.parts.get(part, 0.0) + time.monotonic() - started
+
+
+def _text(data: bytes) -> str:
+    """A Python file's text, in the encoding that it names."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return data.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError):
+        return data.decode("utf-8", "replace")
+
+
+def _result(name: str, said: str | None) -> TestResult:
+    if said is None:
+        return TestResult(name, "missing", "the log does not name it")
+    if said == "xfailed":
+        return TestResult(name, "skipped", _EXPECTED)
+    known = _OUTCOMES.get(said)
+    return TestResult(name, "failed", said) if known is None else TestResult(name, known)
 
 
 def _how(result: CommandResult) -> str:
@@ -305,6 +356,8 @@ def _evidence(tests: Tests, run: Run, names: Sequence[str], seconds: float) -> J
         "left_out": {printable(path): printable(left_out[path]) for path in [*left_out][:_SHOWN_PATHS]},
         "seconds": {"total": round(seconds, 4), **{part: round(took, 4) for part, took in run.parts.items()}},
     }
+    if run.notes:
+        evidence["notes"] = list(run.notes)
     if len(left_out) > _SHOWN_PATHS:
         evidence["left_out_count"] = len(left_out)
     if run.problem:

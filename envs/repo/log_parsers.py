@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
-from importlib import import_module
-
-from pivotgym.envs.errors import BadInput
 
 LogParser = Callable[[str], dict[str, str]]
 """From a log to the outcome (``passed``, ``failed``, ``error``, ``skipped``, ``xfailed``, ``xpassed``) by the test's
 name."""
 
 _PARSERS: dict[str, LogParser] = {}
-_ELSEWHERE = ("pivotgym.envs.repo.swebench_parsers", "pivotgym.envs.repo.swebench")
-"""Modules that register parsers when they are imported."""
 _ORDER = ("passed", "xpassed", "xfailed", "skipped", "failed", "error")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _HEADER = re.compile(r"=+ short test summary info =+")
 _LINE = re.compile(r"(PASSED|FAILED|ERROR|XFAIL|XPASS) (.+)")
 _OUTCOMES = {"PASSED": "passed", "FAILED": "failed", "ERROR": "error", "XFAIL": "xfailed", "XPASS": "xpassed"}
+"""Words of logs, which are also the ``swebench`` package's; others mean themselves."""
 
 
 def register_log_parser(name: str, parser: LogParser) -> None:
@@ -29,14 +24,22 @@ def register_log_parser(name: str, parser: LogParser) -> None:
 
 
 def get_log_parser(name: str) -> LogParser:
-    """The parser of that name. Raises BadInput for an unknown one."""
-    if name not in _PARSERS:
-        for module in _ELSEWHERE:
-            with suppress(ModuleNotFoundError):
-                import_module(module)
-    if name not in _PARSERS:
-        raise BadInput(f"no log parser {name!r}; known: {', '.join(sorted(_PARSERS))}", field="tests.parser")
-    return _PARSERS[name]
+    """The parser of that name; one that is not registered is looked for in the ``swebench`` package.
+
+    Raises:
+        BadInput: an unknown name.
+        MissingExtra: the ``swebench`` package may know it, and is not installed.
+    """
+    if name in _PARSERS:
+        return _PARSERS[name]
+    from pivotgym.envs.repo.swebench_specs import swebench_parser  # it may import a large package
+
+    parse = swebench_parser(name)
+
+    def read(log: str) -> dict[str, str]:
+        return {test: _OUTCOMES.get(status, str(status).lower()) for test, status in parse(log).items()}
+
+    return read
 
 
 def parse_pytest(log: str) -> dict[str, str]:
