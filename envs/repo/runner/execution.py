@@ -1,0 +1,270 @@
+"""Puts the runner into a sandbox, starts it, and reads its report."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import hmac
+import json
+import secrets
+import shlex
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any
+
+from pivotgym.envs.repo.runner import belief
+from pivotgym.envs.repo.runner.allowances import allowances
+from pivotgym.envs.repo.runner.results import Report, TestResult
+from pivotgym.envs.repo.runner.toolkit import INSTALL, toolkit_archive
+from pivotgym.envs.repo.tasks import Tests
+from pivotgym.envs.sandbox.base import Sandbox, SandboxError, SandboxFileError
+
+TWINS = 3
+"""Most twins of one run: each plants its errors from another assertion on."""
+_NO_PYTEST = 41
+_SOURCES = ("supervisor.py", "child.py", "planting.py", "audit.py", "integrity.py")
+_CONFIGS = (
+    ("pytest.ini", "pytest"),
+    (".pytest.ini", "pytest"),
+    ("pyproject.toml", "tool.pytest.ini_options"),
+    ("tox.ini", "pytest"),
+    ("setup.cfg", "tool:pytest"),
+)
+_OWN_WAY = ("-n", "--numprocesses", "--dist", "--cov", "--no-cov", "-x", "--exitfirst", "--maxfail", "--junit", "--html",
+            "--lf", "--ff", "--sw", "--stepwise", "--looponfail", "--reruns", "--forked", "--pdb", "-s")  # fmt: skip
+"""Options of a project's configuration that would run tests elsewhere, stop early or write reports."""
+_WITH_VALUE = frozenset(("-n", "--numprocesses", "--dist", "--maxfail", "--reruns"))
+
+
+def run_tests(
+    box: Sandbox,
+    *,
+    root: str,
+    tests: Tests,
+    names: Sequence[str],
+    changed: Sequence[str],
+    original: Mapping[str, str] | None = None,
+    twins: int = TWINS,
+) -> Report:
+    """Runs ``names`` and their twins.
+
+    Args:
+        box: a fresh fork of the task's state with the agent's files in it; it is used up. Its user should be root.
+        root: the repository's folder there.
+        tests: ``files`` are written here (test modules as empty files, their text stays in memory); ``patch`` is not
+            read, the caller has put its result into ``files``. ``python`` and ``timeout`` count too.
+        names: node ids of pytest from ``root``; the name of a file, a class or a parametrized test means all in it.
+        changed: paths from ``root`` of every file that the agent added or changed.
+        original: text of changed files before, by path. Code that looked at frames or at ``/proc`` before may go on
+            doing so. Without it git is asked for what ``HEAD`` has.
+        twins: how many, at least 1.
+
+    Raises:
+        SandboxError: the sandbox broke, or the runner did not start.
+    """
+    begun = time.monotonic()
+    folder = f"/var/lib/pivotgym-{secrets.token_hex(8)}"
+    files = {_normal(path): text for path, text in tests.files.items()}
+    theirs = {_normal(path) for path in changed} - set(files)
+    violations = _unhook(box, root, sorted(theirs))
+    sources = _place_files(box, root, files)
+    wanted = list(dict.fromkeys(names))
+    paths = list(dict.fromkeys(name.split("::")[0] for name in wanted))
+    there = []
+    for path in paths:
+        text = files.get(path)
+        if text is None:
+            text = _read(box, f"{root}/{path}")
+            if text is not None and path.endswith(".py") and path not in theirs:
+                sources[path] = text
+        if text is not None:
+            there.append(path)
+    if not there:
+        results = {name: TestResult(name, "missing", "its file is not there") for name in wanted}
+        return Report(results, violations, time.monotonic() - begun)
+    keys = [secrets.token_hex(16) for _ in range(1 + max(twins, 1))]
+    seal = secrets.token_hex(32)
+    job = {
+        "seal": seal,
+        "keys": keys,
+        "timeout": tests.timeout,
+        "work": {
+            "sources": sources,
+            "names": wanted,
+            "changed": sorted(theirs),
+            "allowed": allowances(box, root, sorted(theirs), original),
+            "arguments": [*_configured(box, root, theirs), *there],
+        },
+    }
+    for name in _SOURCES:
+        source = resources.files(__package__).joinpath("inside", name).read_bytes()
+        box.write_file(f"{folder}/{name}", source, mode=0o600)
+    _write_job(box, folder, job)
+    uploaded = time.monotonic()
+    raw, output = _supervise(box, folder, root, tests, len(keys), job)
+    if raw is None:
+        # The sandbox's limits ended it: what the code under test asked for.
+        results = {name: TestResult(name, "missing", f"no report: {output}"[:500]) for name in wanted}
+        return Report(results, violations, time.monotonic() - begun, tail=output)
+    runs = [belief.read(item, keys[item["number"]]) for item in raw["runs"]]
+    genuine = next(run for run in runs if not run.twin)
+    others = [run for run in runs if run.twin]
+    violations += list(dict.fromkeys(line for run in runs for line in run.violations))
+    results = {name: belief.judge(name, genuine, others, untrusted=name.split("::")[0] in theirs) for name in wanted}
+    if violations:
+        results = {name: _withdrawn(result, violations[0]) for name, result in results.items()}
+    seconds = time.monotonic() - begun
+    parts = {key: float(value) for key, value in raw["parts"].items()}
+    parts |= {"upload": uploaded - begun, "genuine": genuine.seconds, "twins": sum(run.seconds for run in others)}
+    parts["rest"] = seconds - parts["upload"] - parts["import"] - parts["fork"] - parts["tests"]
+    return Report(results, violations, seconds, parts, _notes(raw), genuine.tail)
+
+
+def _withdrawn(result: TestResult, why: str) -> TestResult:
+    return TestResult(result.name, "unbelieved", why[:500]) if result.outcome == "passed" else result
+
+
+def _notes(raw: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if not raw["user"]:
+        notes.append("the tests ran as the sandbox's own user")
+    if not raw["undumpable"]:
+        notes.append("the processes' memory could not be closed to other processes")
+    if not raw["audit"]:
+        notes.append(f"no audit hooks in Python {raw['python']}")
+    return notes
+
+
+def _normal(path: str) -> str:
+    return str(PurePosixPath(path))
+
+
+def _read(box: Sandbox, path: str) -> str | None:
+    try:
+        return box.read_file(path, max_bytes=8 << 20).decode("utf-8", "replace")
+    except SandboxFileError:
+        return None
+
+
+def _unhook(box: Sandbox, root: str, changed: Sequence[str]) -> list[str]:
+    """Removes changed files that an interpreter runs by itself when it starts."""
+    found = []
+    for path in changed:
+        parts = PurePosixPath(path).parts
+        stems = {part.split(".")[0] for part in parts}
+        if stems & {"sitecustomize", "usercustomize"} or path.endswith(".pth"):
+            found.append(path)
+    if found:
+        box.run("rm -rf -- " + " ".join(shlex.quote(f"{root}/{path}") for path in found))
+    return [f"a start-up file of the interpreter: {path}" for path in found]
+
+
+def _place_files(box: Sandbox, root: str, files: Mapping[str, str]) -> dict[str, str]:
+    """Writes the tests' files, empty where they are Python; returns the text of those."""
+    sources = {}
+    for path, text in files.items():
+        hidden = path.endswith(".py")
+        if hidden:
+            sources[path] = text
+        box.write_file(f"{root}/{path}", b"" if hidden else text.encode())
+    return sources
+
+
+def _configured(box: Sandbox, root: str, changed: set[str]) -> list[str]:
+    """Arguments of pytest: the project's own configuration unless the agent changed it, the rest ours."""
+    chosen, options = "/dev/null", ""
+    for name, section in _CONFIGS:
+        if name in changed:
+            continue
+        text = _read(box, f"{root}/{name}")
+        found = None if text is None else _addopts(name, section, text)
+        if found is not None:
+            chosen, options = f"{root}/{name}", found
+            break
+    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", root, "-c", chosen]
+    kept = _kept(options)
+    if kept != options.split():
+        arguments += ["-o", "addopts=" + " ".join(shlex.quote(word) for word in kept)]
+    return arguments
+
+
+def _addopts(name: str, section: str, text: str) -> str | None:
+    """``addopts`` of a configuration file, None where it does not configure pytest."""
+    try:
+        if name.endswith(".toml"):
+            table: Any = tomllib.loads(text)
+            for key in section.split("."):
+                table = table.get(key, {})
+            if not table:
+                return None
+            value = table.get("addopts", "")
+            return " ".join(shlex.quote(str(word)) for word in value) if isinstance(value, list) else str(value)
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        parser.read_string(text)
+    except (configparser.Error, tomllib.TOMLDecodeError, AttributeError):
+        return None
+    if section not in parser:
+        # pytest takes an empty pytest.ini too.
+        return "" if name.endswith("pytest.ini") else None
+    return parser[section].get("addopts", "")
+
+
+def _kept(options: str) -> list[str]:
+    try:
+        words = shlex.split(options, comments=True)
+    except ValueError:
+        return []
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        head = word.split("=")[0]
+        if skip:
+            skip = False
+        elif head in _WITH_VALUE and "=" not in word:
+            skip = True
+        elif not (head.startswith(_OWN_WAY[:1]) and head[2:].isalnum()) and not any(
+            head == own or (len(own) > 2 and head.startswith(own)) for own in _OWN_WAY
+        ):
+            kept.append(word)
+    return kept
+
+
+def _write_job(box: Sandbox, folder: str, job: Mapping[str, Any]) -> None:
+    box.write_file(f"{folder}/job.json", json.dumps(job).encode(), mode=0o600)
+
+
+def _supervise(
+    box: Sandbox, folder: str, root: str, tests: Tests, count: int, job: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    """Starts the supervisor; its report, or None and what it said where it was ended with the sandbox's limits."""
+    command = f"chmod 700 {folder}; {tests.python} -I -S -B {folder}/supervisor.py {folder} {shlex.quote(root)} {count}"
+    # Every run may take the tests' own time, the later ones four times what the earlier ones took.
+    longest = tests.timeout * (1 + count) + 60
+    result = box.run(command, timeout=longest)
+    if result.status == _NO_PYTEST:
+        _install_toolkit(box, folder, tests.python)
+        result = box.run(command, timeout=longest)
+    if result.ending != "exit":
+        return None, f"{result.ending}; {result.output[-300:]}"
+    try:
+        sealed, _, text = box.read_file(f"{folder}/report.json").decode().partition("\n")
+    except SandboxFileError:
+        if result.status and result.status > 128:
+            return None, f"status {result.status}; {result.output[-300:]}"
+        raise SandboxError(f"the test runner did not start: {result.output[-2000:]}") from None
+    right = hmac.new(str(job["seal"]).encode(), text.encode(), hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(sealed, right):
+        return None, "a report that is not the supervisor's"
+    report: dict[str, Any] = json.loads(text)
+    return report, result.output
+
+
+def _install_toolkit(box: Sandbox, folder: str, python: str) -> None:
+    archive = f"{folder}/pytest.tar"
+    box.write_file(archive, toolkit_archive(), mode=0o600)
+    result = box.run(f"PIVOTGYM_TOOLKIT={archive} PIVOTGYM_PYTHON={shlex.quote(python)} bash -c {shlex.quote(INSTALL)}")
+    if result.status != 0:
+        raise SandboxError(f"pytest cannot be put into the sandbox: {result.output[-500:]}")

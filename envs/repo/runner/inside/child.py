@@ -1,0 +1,279 @@
+# Plain Python 3.8, no annotations: it runs with the sandbox's interpreter.
+# mypy: ignore-errors
+"""The process that runs the tests: hides their sources, takes down what happens, reports through a pipe.
+
+Runs inside the sandbox (Python 3.8 or later). Everything here is done before any code under test is loaded; afterwards
+only closures and suspended generators hold what matters.
+"""
+
+import ast
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+import types
+
+import audit
+import integrity
+import planting
+
+
+class Never(BaseException):
+    """What nothing raises; and what the end of a twin's test raises, past every ``except Exception``."""
+
+
+class Value:
+    """What nothing equals."""
+
+    __slots__ = ()
+
+
+def reporter(descriptor, key):
+    """Sends messages, each with a number and a seal, one write each. The state is a suspended generator's."""
+    import hashlib
+    import hmac
+
+    write, dumps, new, digest = os.write, json.dumps, hmac.new, hashlib.sha256
+    secret = key.encode()
+
+    def loop():
+        number = 0
+        message = yield
+        while True:
+            text = dumps([number, message])
+            line = new(secret, text.encode(), digest).hexdigest() + " " + text + "\n"
+            data = line.encode()
+            while data:
+                data = data[write(descriptor, data) :]
+            number += 1
+            message = yield
+
+    sender = loop()
+    next(sender)
+    return sender.send
+
+
+class Finder:
+    """First on ``sys.meta_path``: gives the hidden files' modules from memory, and no changed file for a stdlib one."""
+
+    def __init__(self, codes, changed, marks):
+        find = importlib.machinery.PathFinder.find_spec
+        real, getframe, is_type = os.path.realpath, sys._getframe, isinstance
+        spec_class, loader_class = importlib.machinery.ModuleSpec, Loader
+        stdlib = frozenset(getattr(sys, "stdlib_module_names", ()))
+        hidden = frozenset(codes)
+        vault = _vault(codes, marks)
+        next(vault)
+        give = vault.send
+
+        def find_spec(name, path=None, target=None):
+            found = find(name, path, target)
+            if found is None or not is_type(found.origin, str):
+                return None
+            origin = real(found.origin)
+            if origin in hidden:
+                places = found.submodule_search_locations
+                made = spec_class(
+                    name, loader_class(found.origin, give), origin=found.origin, is_package=places is not None
+                )
+                if places is not None:
+                    made.submodule_search_locations = places
+                made.has_location = True
+                return made
+            if path is None and origin in changed and name in stdlib:
+                # A file of the agent's that is called like a module of the standard library.
+                rest = [entry for entry in sys.path if not origin.startswith(real(entry or os.curdir) + os.sep)]
+                return find(name, rest, target)
+            return None
+
+        self.find_spec = find_spec
+        self.invalidate_caches = lambda: None
+        del getframe
+
+
+class Loader:
+    """Runs a hidden module; has no source to show."""
+
+    def __init__(self, path, give):
+        self.path = path
+
+        def exec_module(module):
+            code, names = give((path, sys._getframe(0)))
+            module.__dict__.update(names)
+            module.__dict__["__file__"] = path
+            exec(code, module.__dict__)
+
+        self.exec_module = exec_module
+
+    def create_module(self, spec):
+        """The ordinary module."""
+        return None
+
+    def get_filename(self, name=None):
+        """Where the (empty) file is."""
+        return self.path
+
+    def is_package(self, name):
+        """Whether it is a folder's ``__init__.py``."""
+        return os.path.basename(self.path) == "__init__.py"
+
+
+def _vault(codes, marks):
+    """Gives a module's code to the loader's own function, nobody else."""
+    real = os.path.realpath
+    answer = None
+    while True:
+        path, frame = yield answer
+        answer = None
+        if frame.f_code.co_name == "exec_module" and frame.f_code.co_filename == __file__:
+            answer = codes[real(path)], marks
+        del frame
+
+
+class Plugin:
+    """Takes down what the tests did."""
+
+    def __init__(self, send, wanted, seen, check, root):
+        seen_tokens = seen
+        reported = {}
+
+        def pytest_collection_modifyitems(session, config, items):
+            names = [item.nodeid for item in items]
+            kept = [item for item in items if wanted(item.nodeid)]
+            send({"kind": "collected", "names": [item.nodeid for item in kept], "of": len(names)})
+            items[:] = kept
+
+        def pytest_collectreport(report):
+            if report.failed:
+                send({"kind": "broken", "name": report.nodeid, "detail": _short(report)})
+
+        def pytest_runtest_logreport(report):
+            entry = reported.setdefault(report.nodeid, {})
+            entry.setdefault("when", []).append(report.when)
+            send({
+                "kind": "phase",
+                "name": report.nodeid,
+                "when": report.when,
+                "outcome": report.outcome,
+                "xfail": bool(getattr(report, "wasxfail", None) is not None),
+                "detail": "" if report.passed else _short(report),
+            })  # fmt: skip
+
+        def pytest_runtest_logfinish(nodeid, location):
+            send({"kind": "finished", "name": nodeid, "marks": sorted(seen_tokens)})
+            seen_tokens.clear()
+            for line in check():
+                send({"kind": "violation", "detail": line})
+
+        def pytest_sessionfinish(session, exitstatus):
+            send({"kind": "session", "status": int(exitstatus)})
+
+        self.pytest_collection_modifyitems = pytest_collection_modifyitems
+        self.pytest_collectreport = pytest_collectreport
+        self.pytest_runtest_logreport = pytest_runtest_logreport
+        self.pytest_runtest_logfinish = pytest_runtest_logfinish
+        self.pytest_sessionfinish = pytest_sessionfinish
+
+
+def _short(report):
+    text = report.longreprtext if hasattr(report, "longreprtext") else str(report.longrepr)
+    lines = [line for line in text.splitlines() if line.startswith("E ")] or text.splitlines()[-3:]
+    return "\n".join(lines)[:500]
+
+
+def wanted_by(names):
+    """Whether a node id is one of ``names``, a parametrized case of one, or in a file or class that is one."""
+    exact = frozenset(names)
+    heads = tuple(name + tail for name in names for tail in ("::", "["))
+    return lambda nodeid: nodeid in exact or nodeid.startswith(heads)
+
+
+def compiled(job, root):
+    """Code of the hidden files by real path, and where the marks stand by path in the repository."""
+    from _pytest.assertion.rewrite import rewrite_asserts
+
+    codes, tables = {}, {}
+    for path, source in job["sources"].items():
+        full = os.path.join(root, path)
+        try:
+            tree = ast.parse(source, full)
+        except (SyntaxError, ValueError):
+            # Reported by pytest as it is, when the file is imported.
+            codes[os.path.realpath(full)] = "raise SyntaxError('this file cannot be parsed')"
+            continue
+        if os.path.basename(path) != "conftest.py":
+            tables[path] = planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
+        try:
+            rewrite_asserts(tree, source.encode(), full)
+            codes[os.path.realpath(full)] = compile(tree, full, "exec", dont_inherit=True)
+        except Exception:
+            tree = ast.parse(source, full)
+            if path in tables:
+                planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
+            codes[os.path.realpath(full)] = compile(tree, full, "exec", dont_inherit=True)
+    return codes, tables
+
+
+def run(job, descriptor, root, import_path):
+    """Runs the tests of ``job``; does not come back."""
+    leave = os._exit
+    send = reporter(descriptor, job["key"])
+    codes, tables = compiled(job, root)
+    send({"kind": "table", "tables": tables})
+    seen = set()
+    twin = job["twin"] is not None
+    add = seen.add
+
+    def end(text):
+        add(text)
+        raise Never("the end of the test")
+
+    marks = {
+        planting.MARK: add,
+        planting.END: end if twin else add,
+        planting.WRONG: Value(),
+        planting.NEVER: Never,
+    }
+    changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])
+    sys.path[:] = import_path
+    sys.argv = ["pytest"]
+    _forget()
+    import _pytest.runner
+    import pytest
+
+    if hasattr(_pytest.runner, "_update_current_test_var"):
+        # Which test runs is nothing that the code under test needs to know.
+        _pytest.runner._update_current_test_var = lambda item, when: None
+
+    plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed, root), root)
+    finder = Finder(codes, changed, marks)
+    plugin.pytest_configure = lambda config: sys.meta_path.insert(0, finder)
+    arguments = list(job["arguments"])
+    rules = audit.Rules(root, changed, frozenset(codes), os.path.dirname(__file__), job["allowed"])
+
+    def violation(text):
+        try:
+            send({"kind": "violation", "detail": text})
+        finally:
+            leave(99)
+
+    job.clear()
+    del codes, tables
+    audit.install(rules, violation)
+    main = pytest.main
+    status = main(arguments, plugins=[plugin])
+    send({"kind": "done", "status": int(status)})
+    leave(0)
+
+
+def _forget():
+    """Takes the runner's own modules out of reach by name."""
+    for name in ("audit", "integrity", "planting", "child", "supervisor", "ctypes", "_ctypes", "ctypes._endian"):
+        sys.modules.pop(name, None)
+    import pytest
+
+    made = types.ModuleType("__main__")
+    made.__file__ = os.path.join(os.path.dirname(pytest.__file__), "__main__.py")
+    made.__builtins__ = __builtins__
+    sys.modules["__main__"] = made

@@ -1,0 +1,376 @@
+# Plain Python 3.8, no annotations: it runs with the sandbox's interpreter.
+# mypy: ignore-errors
+"""Marks and planted errors in the syntax tree of a test file. Runs inside the sandbox (Python 3.8 or later).
+
+Every test function gets a mark at its start, one before every end, and one behind every assertion that is a statement
+of its own. A mark is a call with a token; what the runner gets back tells which way the test went.
+
+In a *twin* the assertions are wrong: another literal, an object that nothing equals, a negated condition, an exception
+that nothing raises. Correct code cannot come to the mark behind such an assertion. The end of a twin raises.
+"""
+
+import ast
+import hashlib
+import hmac
+import random
+
+MARK, END, WRONG, NEVER = "@pg_mark", "@pg_end", "@pg_value", "@pg_error"
+"""Names in the test module; no source text can hold them."""
+
+_PLAIN_DECORATORS = {
+    "pytest.mark", "mark", "unittest.skip", "unittest.skipIf", "unittest.skipUnless", "skipIf", "skipUnless", "skip",
+    "mock.patch", "patch", "unittest.mock.patch", "staticmethod", "classmethod", "given", "settings", "example",
+    "hypothesis", "parameterized", "pytest.fixture", "ddt", "data", "unpack", "override_settings", "pytest.mark.asyncio",
+}  # fmt: skip
+"""Decorators under which an exception of the test's body is the test's failure."""
+_EQUALS = {
+    "assertEqual", "assertEquals", "assertListEqual", "assertTupleEqual", "assertDictEqual", "assertSetEqual",
+    "assertMultiLineEqual", "assertSequenceEqual", "assertCountEqual", "assertAlmostEqual", "assertIs",
+}  # fmt: skip
+_RAISES = {"raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp"}
+
+
+def token(key, *parts):
+    """What a mark says: nobody without the key knows it before the mark is reached."""
+    return hmac.new(key.encode(), "\0".join(map(str, parts)).encode(), hashlib.sha256).hexdigest()[:20]
+
+
+def dotted(node):
+    """``a.b.c`` of an attribute chain, decorator calls taken off; empty for anything else."""
+    while isinstance(node, ast.Call):
+        node = node.func
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id] + names[::-1]) if isinstance(node, ast.Name) else ""
+
+
+class Planter:
+    """Instruments one module.
+
+    Args:
+        key: of the run, for the tokens.
+        path: of the file, part of the tokens.
+        twin: None for the genuine run, else a number: which of its assertions a test has wrong from there on.
+        twins: how many there are.
+    """
+
+    def __init__(self, key, path, twin, twins):
+        self.key, self.path, self.twin, self.twins = key, path, twin, twins
+        self.random = random.Random("%s %s" % (key, path))
+        self.table = {}
+        self.names = ()
+
+    def module(self, tree):
+        """Changes ``tree`` and returns what stands where: a row of tokens for every test function."""
+        self._suite(tree.body, "")
+        ast.fix_missing_locations(tree)
+        return self.table
+
+    def _suite(self, body, prefix):
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                self._suite(node.body, prefix + node.name + ".")
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                if node.name.startswith("test"):
+                    _Function(self, node, prefix + node.name).instrument()
+            elif isinstance(node, (ast.If, ast.Try, ast.With)):
+                for name in ("body", "orelse", "finalbody"):
+                    self._suite(getattr(node, name, []), prefix)
+                for handler in getattr(node, "handlers", []):
+                    self._suite(handler.body, prefix)
+
+    def first_wrong(self, name, count):
+        """Number of the first assertion that is wrong in this run, of ``count`` in that test."""
+        if self.twin is None or not count:
+            return None
+        if count <= self.twins:
+            return self.twin % count
+        # Spread over the test, the exact place drawn anew each time; the first one is always among them.
+        low, high = self.twin * count // self.twins, (self.twin + 1) * count // self.twins
+        return 0 if self.twin == 0 else random.Random("%s %s" % (self.key, name)).randrange(low, max(high, low + 1))
+
+
+class _Function:
+    def __init__(self, planter, node, name):
+        self.planter, self.node, self.name = planter, node, name
+        self.ends, self.after, self.caught = [], [], False
+
+    def token(self, *parts):
+        return token(self.planter.key, self.planter.path, self.name, *parts)
+
+    def instrument(self):
+        node, planter = self.node, self.planter
+        generator = any(isinstance(part, (ast.Yield, ast.YieldFrom)) for part in _own(node))
+        count = sum(1 for _ in self._assertions(node.body))
+        self.first = planter.first_wrong(self.name, count)
+        self.index = 0
+        body = self._block(node.body, hard=True)
+        start = 1 if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value) else 0
+        begin = self.token("start")
+        if not _leaves(body[-1]):
+            body.append(self._end(body[-1]))
+        body.insert(start, _call(MARK, begin, body[start] if start < len(body) else body[-1]))
+        node.body = body
+        decorators = [dotted(item) for item in node.decorator_list]
+        plain = all(any(name == known or name.startswith(known + ".") for known in _PLAIN_DECORATORS)
+                    for name in decorators)  # fmt: skip
+        planter.table[self.name] = {
+            "start": begin,
+            "ends": self.ends,
+            "wrong": self.after,
+            "xfail": any("xfail" in name or "expectedFailure" in name for name in decorators),
+            # Where its failure need not be the test's failure, only the marks count.
+            "plain": plain and not self.caught and not generator,
+        }
+
+    def _assertions(self, body):
+        """The assertions that count, in the order of the source."""
+        for node in body:
+            if _assertion(node):
+                yield node
+            if _catches(node):
+                continue
+            for block in _blocks(node):
+                yield from self._assertions(block)
+
+    def _end(self, near):
+        text = self.token("end", len(self.ends))
+        self.ends.append(text)
+        return _call(END, text, near)
+
+    def _block(self, body, hard, caught=False):
+        done = []
+        for node in body:
+            kind = _assertion(node) if hard else None
+            inner = hard and not _catches(node)
+            caught_here = caught or any(_catches_all(handler) for handler in getattr(node, "handlers", []))
+            number = self.index
+            if kind:
+                self.index += 1
+            for block in _blocks(node):
+                block[:] = self._block(block, inner, caught_here)
+            if isinstance(node, ast.Return):
+                self.caught = self.caught or caught
+                done.append(self._end(node))
+            wrong = kind and self.first is not None and number >= self.first
+            if wrong:
+                plant(node, kind, self.planter.random, (self.planter.twin or 0) % 2)
+            done.append(node)
+            if kind:
+                text = self.token("after", number)
+                if wrong:
+                    self.after.append(text)
+                done.append(_call(MARK, text, node))
+        return done
+
+
+def _own(function):
+    """The nodes of a function without those of the functions in it."""
+    waiting = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _blocks(node):
+    """The lists of statements in a statement that run as part of it."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return []
+    blocks = [
+        getattr(node, name) for name in ("body", "orelse", "finalbody") if isinstance(getattr(node, name, 0), list)
+    ]
+    for part in getattr(node, "handlers", []) + getattr(node, "cases", []):
+        blocks.append(part.body)
+    return [block for block in blocks if block and isinstance(block[0], ast.stmt)]
+
+
+def _catches(node):
+    """Whether a failure of what stands in a statement may go no further: wrong assertions there say nothing."""
+    if isinstance(node, (ast.With, ast.AsyncWith)):
+        names = {dotted(item.context_expr).split(".")[-1] for item in node.items}
+        return bool(names & (_RAISES | {"suppress"}))
+    return bool(getattr(node, "handlers", []))
+
+
+def _leaves(node):
+    return isinstance(node, (ast.Return, ast.Raise, ast.Continue, ast.Break))
+
+
+def _catches_all(handler):
+    return handler.type is None or "BaseException" in ast.dump(handler.type)
+
+
+def _is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _call(name, text, near):
+    made = ast.Expr(ast.Call(ast.Name(name, ast.Load()), [ast.Constant(text)], []))
+    for part in ast.walk(made):
+        ast.copy_location(part, near)
+    return made
+
+
+def _assertion(node):
+    """What kind of assertion a statement is, and None for one that cannot be made wrong with certainty."""
+    if isinstance(node, ast.Assert):
+        return "assert"
+    if isinstance(node, (ast.With, ast.AsyncWith)):
+        for item in node.items:
+            call = item.context_expr
+            if isinstance(call, ast.Call) and dotted(call).split(".")[-1] in _RAISES and len(call.args) >= 1:
+                return "raises" if len(node.items) == 1 else None
+        return None
+    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
+        return None
+    call = node.value
+    if any(isinstance(arg, ast.Starred) for arg in call.args[:2]):
+        return None
+    name = dotted(call)
+    method = name.split(".")[-1]
+    if method in _RAISES and len(call.args) >= 2:
+        return "raises-call"
+    if not name.startswith("self."):
+        return None
+    if method in _EQUALS and len(call.args) >= 2:
+        return "equal-call"
+    if method in ("assertTrue", "assertFalse", "assert_") and call.args:
+        return "truth-call"
+    if method == "assertIsNone" and call.args:
+        return "none-call"
+    return "in-call" if method == "assertIn" and len(call.args) >= 2 else None
+
+
+def plant(node, kind, rng, side):
+    """Makes an assertion wrong, in place."""
+    if kind == "raises":
+        node.items[0].context_expr.args[0] = _wrong(node, NEVER)
+    elif kind == "raises-call":
+        node.value.args[0] = _wrong(node, NEVER)
+    elif kind == "equal-call":
+        node.value.args[:2] = _unequal(node.value.args[0], node.value.args[1], rng, side)
+    elif kind == "truth-call":
+        node.value.args[0] = _negated(node.value.args[0])
+    elif kind == "none-call":
+        pair = ast.Tuple([node.value.args[0], _wrong(node, WRONG)], ast.Load())
+        node.value.args[0] = ast.Subscript(pair, _index(1), ast.Load())
+    elif kind == "in-call":
+        node.value.args[0] = other_literal(node.value.args[0], rng) or _wrong(node, WRONG)
+    else:
+        node.test = _false(node.test, rng, side)
+
+
+def _index(number):
+    constant = ast.Constant(number)
+    return getattr(ast, "Index")(constant) if _OLD_INDEX else constant
+
+
+_OLD_INDEX = not isinstance(ast.parse("a[1]", mode="eval").body.slice, ast.Constant)
+
+
+def _false(test, rng, side):
+    """An expression that is false where ``test`` is true."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        test.values[0] = _false(test.values[0], rng, side)
+        return test
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        if isinstance(test.ops[0], ast.Eq):
+            test.left, test.comparators[0] = _unequal(test.left, test.comparators[0], rng, side)
+            return test
+        if isinstance(test.ops[0], ast.In) and _is_text(test.left) and test.left.value:
+            test.left = other_literal(test.left, rng)
+            return test
+        if isinstance(test.ops[0], ast.Is):
+            test.comparators[0] = _wrong(test, WRONG)
+            return test
+    return _negated(test)
+
+
+def _negated(test):
+    return ast.copy_location(ast.UnaryOp(ast.Not(), test), test)
+
+
+def _wrong(near, name):
+    return ast.copy_location(ast.Name(name, ast.Load()), near)
+
+
+def _unequal(left, right, rng, side):
+    """Both sides of an equality, one of them wrong: the literal if there is one, since that is what is expected."""
+    other = other_literal(right, rng)
+    if other is not None:
+        return [left, other]
+    other = other_literal(left, rng)
+    if other is not None:
+        return [other, right]
+    return [_wrong(left, WRONG), right] if side else [left, _wrong(right, WRONG)]
+
+
+def other_literal(node, rng):
+    """A literal of the same form with another value; None where ``node`` is no literal."""
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return _other(node, rng)
+
+
+def _other(node, rng):
+    if isinstance(node, ast.UnaryOp):
+        inner = _other(node.operand, rng)
+        return inner and ast.copy_location(ast.UnaryOp(node.op, inner), node)
+    if isinstance(node, ast.Constant):
+        value = _other_value(node.value, rng)
+        return None if value is None else ast.copy_location(ast.Constant(value), node)
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = type(node)
+        # One changed element of a set may come to equal another one; a word more cannot.
+        items = list(node.elts)
+        for place in [] if kind is ast.Set else rng.sample(range(len(items)), len(items)):
+            made = _other(items[place], rng)
+            if made is not None:
+                items = items[:place] + [made] + items[place + 1 :]
+                break
+        else:
+            items = [*items, ast.Constant(_word(rng))]
+        made = ast.Set(items) if kind is ast.Set else kind(items, ast.Load())
+        return _located(made, node)
+    if isinstance(node, ast.Dict):
+        values = list(node.values)
+        for place in rng.sample(range(len(values)), len(values)):
+            made = _other(values[place], rng)
+            if made is not None:
+                values[place] = made
+                return _located(ast.Dict(list(node.keys), values), node)
+        return _located(ast.Dict([*node.keys, ast.Constant(_word(rng))], [*values, ast.Constant(1)]), node)
+    return None
+
+
+def _located(made, node):
+    for part in ast.walk(made):
+        if not hasattr(part, "lineno"):
+            ast.copy_location(part, node)
+    return made
+
+
+def _word(rng):
+    return "".join(rng.choice("bcdfghjklmnpqrstvwz") for _ in range(9))
+
+
+def _other_value(value, rng):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + rng.choice((3, 5, 7)) + (abs(value) >> 3)
+    if isinstance(value, float):
+        return value * 2 + rng.choice((3, 5, 7)) if value == value and abs(value) < 1e300 else 0.5
+    if isinstance(value, complex):
+        return value * 2 + 3
+    if isinstance(value, str):
+        return value + _word(rng)
+    if isinstance(value, bytes):
+        return value + _word(rng).encode()
+    return None
