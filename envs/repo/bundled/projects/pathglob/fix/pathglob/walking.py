@@ -16,7 +16,8 @@ def _entered(directory: Path, base: str, above: SkipRules) -> SkipRules:
     file = directory / RULE_FILE
     if not file.is_file():
         return above
-    return SkipRules(above.rules + read_rules(file.read_text(encoding="utf-8"), base))
+    own = read_rules(file.read_text(encoding="utf-8"), base)
+    return SkipRules(above.rules + own)
 
 
 def _walk(directory: Path, base: str, above: SkipRules) -> Iterator[str]:
