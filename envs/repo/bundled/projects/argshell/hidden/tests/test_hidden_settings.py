@@ -67,7 +67,7 @@ def test_job_runs_without_a_file(tmp_path, capsys):
 
 
 def test_values_on_the_command_line_win(tmp_path, capsys):
-    text = "[number]\nstart = 5\nsep = \"> \"\n"
+    text = '[number]\nstart = 5\nsep = "> "\n'
     assert settings(tmp_path, capsys, text, "number", "--start", "0", "--sep", "")["start"] == "0"
     assert settings(tmp_path, capsys, text, "number", "--sep", "")["sep"] == "''"
 
