@@ -2,6 +2,8 @@
 
 from tmpl.markup import Markup, escape
 
+NOTHING = Markup("")
+
 
 def upper(value):
     """The value in capitals."""
@@ -18,7 +20,7 @@ def default(value, other):
     return other if value is None or value == "" else value
 
 
-def join(values, glue=Markup("")):
+def join(values, glue=NOTHING):
     """The items with ``glue`` between them."""
     return escape(glue).join(values)
 
@@ -26,7 +28,7 @@ def join(values, glue=Markup("")):
 def bullets(values):
     """The items as an HTML list."""
     if not values:
-        return Markup("")
+        return NOTHING
     return Markup("</li><li>").join(values).wrap("li").wrap("ul")
 
 
