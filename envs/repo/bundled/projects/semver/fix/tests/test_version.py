@@ -16,12 +16,12 @@ class VersionTest(unittest.TestCase):
 
     def test_alpha_beta_rc(self):
         versions = [Version.parse(f"1.0.0-{word}.1") for word in ("alpha", "beta", "rc")]
-        self.assertEqual(sorted(reversed(versions)), versions)
+        self.assertEqual(sorted(versions[::-1]), versions)
 
     def test_numbers_within_a_pre_release(self):
         texts = ["alpha.1", "alpha.beta", "beta.2", "beta.11", "rc.9", "rc.10"]
         versions = [Version.parse(f"1.0.0-{text}") for text in texts]
-        self.assertEqual(sorted(reversed(versions)), versions)
+        self.assertEqual(sorted(versions[::-1]), versions)
 
     def test_build_metadata_does_not_count(self):
         self.assertEqual(Version.parse("1.0.0+a"), Version.parse("1.0.0+b"))
