@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.repo import swebench_parsers
 from pivotgym.envs.repo.swebench import SET, SweBenchTasks
 from pivotgym.envs.terminal.tasks import TaskSet, get_task_set, register_task_set, task_set_names
 
@@ -22,6 +23,7 @@ def _bundled() -> TaskSet:
 for _name, _make in ((SET, SweBenchTasks), (BUNDLED, _bundled)):
     if _name not in task_set_names():
         register_task_set(_name, _make)
+swebench_parsers.register()
 
 
 def open_repo_tasks(where: str | Path, *, repositories: str | Path | None = None, tables: bool = False) -> TaskSet:

@@ -122,7 +122,7 @@ class _Fields:
         config = merged.get("install_config")
         if isinstance(config, str):
             merged["install_config"] = _literal(config)
-        if not isinstance(merged.get("install_config") or {}, dict):
+        if not isinstance(merged.get("install_config", {}), dict):
             raise self.row.bad("no object", "install_config")
         return merged
 

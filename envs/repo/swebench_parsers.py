@@ -1,24 +1,16 @@
-"""Logs of the runners that projects in SWE-bench have of their own, and the ``swebench`` package's parsers by name.
-
-Django's and SymPy's are read here, so that those need no other package.
-"""
+"""Logs of the runners that Django and SymPy have of their own, so that SWE-bench's rows need no other package."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from pivotgym.envs.errors import MissingExtra
-from pivotgym.envs.repo.log_parsers import LogParser, register_log_parser
-from pivotgym.envs.repo.swebench_specs import swebench_parser, swebench_parsers
+from pivotgym.envs.repo.log_parsers import register_log_parser
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_DJANGO = re.compile(r"(?P<name>\S.*?) \.\.\. (?P<rest>.*)")
-_VERDICT = re.compile(r"(?P<word>ok|OK|FAIL|ERROR|skipped|expected failure|unexpected success)(?P<more>\b.*)?")
+_DOTS = " ... "
 _LATER = re.compile(r"(FAIL|ERROR): (?P<name>\w+ \([\w.]+\))(?: .*)?")
 _DJANGO_OUTCOMES = {
     "ok": "passed",
-    "OK": "passed",
     "FAIL": "failed",
     "ERROR": "error",
     "skipped": "skipped",
@@ -28,7 +20,6 @@ _DJANGO_OUTCOMES = {
 _SYMPY = re.compile(r"(?P<name>test_\w+) (?P<word>ok|F|E|f|s|X)(?: .*)?")
 _SYMPY_TITLE = re.compile(r"_{3,} \S*?:(?P<name>test_\w+) _{3,}")
 _SYMPY_OUTCOMES = {"ok": "passed", "F": "failed", "E": "error", "f": "xfailed", "X": "xpassed", "s": "skipped"}
-_PACKAGE = {"PASSED": "passed", "FAILED": "failed", "ERROR": "error", "SKIPPED": "skipped", "XFAIL": "xfailed"}
 _WORSE = ("passed", "xpassed", "xfailed", "skipped", "failed", "error")
 
 
@@ -42,19 +33,33 @@ def parse_django(log: str) -> dict[str, str]:
     waiting = None
     for line in _COLOURS.sub("", log).splitlines():
         later = _LATER.fullmatch(line)
+        name, outcome = _django_line(line)
         if later is not None:
             _worse(found, later["name"], _DJANGO_OUTCOMES[later[1]])
             waiting = None
-            continue
-        match = _DJANGO.fullmatch(line)
-        rest = line if match is None else match["rest"].strip()
-        if match is not None:
-            waiting = match["name"]
-        verdict = _VERDICT.fullmatch(rest)
-        if waiting is not None and verdict is not None and (match is not None or verdict["word"] != "OK"):
-            _worse(found, waiting, _DJANGO_OUTCOMES[verdict["word"]])
+        elif name and outcome:
+            _worse(found, name, outcome)
+            waiting = None
+        elif name:
+            waiting = name
+        elif waiting is not None and outcome:
+            _worse(found, waiting, outcome)
             waiting = None
     return found
+
+
+def _django_line(line: str) -> tuple[str, str]:
+    """The name that a line begins with, and the outcome that it ends with; either may be empty."""
+    parts = line.split(_DOTS)
+    for at in range(len(parts)):
+        outcome = _outcome(_DOTS.join(parts[at:]).strip())
+        if outcome:
+            return _DOTS.join(parts[:at]), outcome
+    return (parts[0], "") if len(parts) > 1 else ("", "")
+
+
+def _outcome(text: str) -> str:
+    return "skipped" if text.startswith("skipped ") else _DJANGO_OUTCOMES.get(text, "")
 
 
 def parse_sympy(log: str) -> dict[str, str]:
@@ -75,24 +80,7 @@ def _worse(found: dict[str, str], name: str, outcome: str) -> None:
     found[name] = max(found.get(name, outcome), outcome, key=_WORSE.index)
 
 
-def _of_package(name: str) -> LogParser:
-    parse: Callable[[str], dict[str, str]] = swebench_parser(name)
-
-    def read(log: str) -> dict[str, str]:
-        return {test: _PACKAGE.get(status, "error") for test, status in parse(log).items()}
-
-    return read
-
-
-def _register() -> None:
-    try:
-        names = swebench_parsers()
-    except MissingExtra:
-        names = []
-    for name in names:
-        register_log_parser(name, _of_package(name))
+def register() -> None:
+    """Makes them known under the names that the ``swebench`` package has for its own (``parse_log_django``)."""
     register_log_parser("parse_log_django", parse_django)
     register_log_parser("parse_log_sympy", parse_sympy)
-
-
-_register()

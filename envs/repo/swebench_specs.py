@@ -198,11 +198,6 @@ def parser_name(repo: str) -> str:
     return names.get(repo, "")
 
 
-def swebench_parsers() -> list[str]:
-    """Names of all parsers of the ``swebench`` package. Raises MissingExtra."""
-    return sorted(_tables()[1])
-
-
 def swebench_parser(name: str) -> Callable[[str], dict[str, str]]:
     """A parser of the ``swebench`` package: from a log to the status (``PASSED``, ``FAILED`` …) of each test.
 
