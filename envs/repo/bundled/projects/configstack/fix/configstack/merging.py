@@ -6,7 +6,7 @@ MISSING = object()
 
 
 def merge(lower, upper):
-    """A new table: `lower` with `upper` on top of it. It shares nothing with the two."""
+    """A new table, which shares nothing with the two: `lower` with `upper` on top of it."""
     result = copy.deepcopy(lower)
     for key, value in upper.items():
         if isinstance(value, dict) and isinstance(result.get(key), dict):
