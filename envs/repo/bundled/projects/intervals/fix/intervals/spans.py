@@ -58,7 +58,7 @@ class Spans:
         return sum(self._ends) - sum(self._starts)
 
     def _met(self, start: int, end: int) -> tuple[int, int]:
-        """The pieces `low:high` that an interval overlaps or touches."""
+        """The pieces `low:high` that an interval meets; to touch is to meet."""
         low = bisect_left(self._ends, start)
         high = bisect_right(self._starts, end)
         return low, high
