@@ -42,7 +42,7 @@ def test_values_leave_order_and_counts():
     assert list(box.values()) == [1, 2, 3]
     assert 2 in box.values()
     assert box.counts.as_dict() == FRESH
-    assert box.oldest() == "a"
+    assert box.first_out() == "a"
 
 
 def test_partial_iteration_leaves_the_order():

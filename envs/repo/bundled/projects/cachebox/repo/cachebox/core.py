@@ -93,7 +93,7 @@ class CacheBox(MutableMapping):
         node = self._nodes.get(key)
         return default if node is None else node.value
 
-    def oldest(self):
+    def first_out(self):
         """The key that would be dropped next.
 
         Raises:

@@ -33,7 +33,7 @@ def test_writing_refreshes():
 def test_peek_does_not_refresh():
     box = filled()
     assert (box.peek("a"), box.peek("z", 0)) == ("A", 0)
-    assert box.oldest() == "a"
+    assert box.first_out() == "a"
     assert box.counts.as_dict() == {"hits": 0, "misses": 0, "writes": 3, "evictions": 0}
 
 
