@@ -1,4 +1,4 @@
-"""Functions that remember their results."""
+"""Functions that do not compute the same thing twice."""
 
 import functools
 
