@@ -2,8 +2,9 @@
 
 The conversation is the recorded ``history``. A bash command becomes a call of ``bash``; the agent's own commands
 (``open``, ``edit``, ``submit`` …) become calls of tools of those names, with the recorded arguments or, where the agent
-wrote text, with that text as ``text``. An environment without these tools cannot restore past such a turn.
-:func:`export_document` gives the recorded document back.
+wrote text, with what its words mean (:mod:`pivotgym.envs.repo.tools.commands`). A recording about a repository is a
+task of ``pivotgym/Repo-v0``, which has these tools; any other one is a task at a terminal. :func:`export_document`
+gives the recorded document back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,20 @@ from typing import Any
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.rows import OnError, PathLike, Row, expect, join, load_rows, require, validate
-from pivotgym.envs.formats.terminal_common import bash_call, keep, raw_of, recorded_task, row_name, tools_of
+from pivotgym.envs.formats.swe_agent_style import instance_of, repository_of, style_of
+from pivotgym.envs.formats.terminal_common import (
+    bash_call,
+    keep,
+    opening_texts,
+    raw_of,
+    recorded_task,
+    row_name,
+    tools_of,
+)
+from pivotgym.envs.repo.tasks import RepoTask
+from pivotgym.envs.repo.tools.commands import parse_command
+from pivotgym.envs.repo.tools.shown import EXACT, OPEN_FILE
+from pivotgym.envs.repo.tools.state import STYLE
 from pivotgym.envs.trajectory import UNDELIVERED, JsonObject, Message, Outcome, Task, ToolCall, Trajectory
 
 FORMAT = "swe-agent"
@@ -25,8 +39,8 @@ FORMAT = "swe-agent"
 SPECIAL_COMMANDS = frozenset((
     "open", "goto", "scroll_up", "scroll_down", "create", "edit", "insert", "append", "search_dir",
     "search_file", "find_file", "filemap", "submit", "str_replace_editor", "review_on_submit", "undo_edit",
-    "view_image", "exit_forfeit", "exit_cost", "exit_context", "exit_format", "exit_error", "exit_api", "skip",
-    "right_click", "left_click",
+    "set_cursors", "view_image", "exit_forfeit", "exit_cost", "exit_context", "exit_format", "exit_error", "exit_api",
+    "skip", "right_click", "left_click",
 ))
 # fmt: on
 """Commands of SWE-agent's tool bundles, and the pseudo actions with which it ends a run."""
@@ -203,7 +217,7 @@ def _calls(raw: JsonObject, number: int) -> list[ToolCall]:
         return calls
     name, text = action.split(maxsplit=1)[0], action.rstrip("\n")
     if name in SPECIAL_COMMANDS:
-        return [ToolCall(name=name, arguments={"text": text}, id=f"call_{number}")]
+        return [ToolCall(name=name, arguments=parse_command(text)[1], id=f"call_{number}")]
     return [bash_call(text, f"call_{number}")]
 
 
@@ -218,16 +232,27 @@ def _task(name: str, messages: Sequence[Message], steps: Sequence[JsonObject], c
     workdir = _directory(steps) or (f"/{repository}" if isinstance(repository, str) else None)
     image = _at(config, "env", "deployment", "image")
     template = _template(messages, steps, config, workdir or "/")
-    return recorded_task(
-        name,
-        messages,
-        image=image if isinstance(image, str) else None,
-        workdir=workdir,
-        env={key: str(value) for key, value in variables.items()} if isinstance(variables, dict) else None,
-        timeout=float(timeout) if tools and isinstance(timeout, int | float) and timeout > 0 else 30.0,
-        observation="template" if template else "raw",
-        observation_template=template,
-    )
+    fields: JsonObject = {
+        "image": image if isinstance(image, str) else None,
+        "workdir": workdir,
+        "env": {key: str(value) for key, value in variables.items()} if isinstance(variables, dict) else None,
+        "timeout": float(timeout) if tools and isinstance(timeout, int | float) and timeout > 0 else 30.0,
+        "observation": "template" if template else "raw",
+        "observation_template": template,
+    }
+    own = any(call.name in SPECIAL_COMMANDS for message in messages for call in message.tool_calls)
+    instance = instance_of(name, config)
+    if not (own or instance or isinstance(repository, str)):
+        return recorded_task(name, messages, **fields)
+    system, instruction = opening_texts(messages)
+    return RepoTask(
+        system=system,
+        instruction=instruction,
+        interface="swe-agent",
+        repository=repository_of(config),
+        definition={STYLE: style_of(messages, steps, config), **instance},
+        **{key: value for key, value in fields.items() if value is not None},
+    ).task(name)
 
 
 def _directory(steps: Sequence[JsonObject]) -> str | None:
@@ -240,7 +265,7 @@ def _directory(steps: Sequence[JsonObject]) -> str | None:
 def _template(messages: Sequence[Message], steps: Sequence[JsonObject], config: JsonObject, workdir: str) -> str | None:
     """How an observation was shown; None where neither the configuration nor the texts tell.
 
-    The open file is part of it. No bash command opens one, so the template says that none is open.
+    The open file is part of it; where the environment names none, the template says that none is open.
     """
     shown = _at(config, "agent", "templates", "next_step_template")
     empty = _at(config, "agent", "templates", "next_step_no_output_template")
@@ -249,18 +274,25 @@ def _template(messages: Sequence[Message], steps: Sequence[JsonObject], config: 
         if not texts or not all(_STATE.search(text) for text in texts):
             return None
         shown, empty = _NEXT_STEP, _shown_for_nothing(messages, steps)
-    observations = [text for step in steps if isinstance(text := step.get("observation"), str) and text]
+    observations = [
+        text for step in steps if isinstance(text := step.get("observation"), str) and text and _is_bash(step)
+    ]
     as_printed = any(text.endswith("\n") for text in observations)
-    text = "output" if as_printed else "output.rstrip()"
-    if any("\r\n" in one for one in observations):  # its shell was on a terminal of its own
+    text = "output" if as_printed else f"(output if {EXACT} | default(false) else output.rstrip())"
+    if any("\r\n" in str(step.get("observation")) for step in steps):  # its shell was on a terminal of its own
         text += r".replace('\n', '\r\n')"
     names = (
-        f"{{% set observation = {text} %}}{{% set open_file = 'n/a' %}}"
+        f"{{% set observation = {text} %}}{{% set open_file = {OPEN_FILE} | default('n/a') %}}"
         f"{{% set working_dir = cwd | default({json.dumps(workdir)}) %}}"
     )
     if not isinstance(empty, str):
         return names + _jinja(shown)
     return f"{names}{{% if observation.strip() %}}{_jinja(shown)}{{% else %}}{_jinja(empty)}{{% endif %}}"
+
+
+def _is_bash(step: JsonObject) -> bool:
+    words = str(step.get("action") or "").split(maxsplit=1)
+    return not words or words[0] not in SPECIAL_COMMANDS
 
 
 def _shown_for_nothing(messages: Sequence[Message], steps: Sequence[JsonObject]) -> str | None:

@@ -17,8 +17,8 @@ KEPT = 10
 STYLE = "editor"
 """Key of ``RepoTask.definition``: an :class:`EditorStyle` as JSON, for recordings of another release than ours."""
 
-Release = Literal["0.6", "0.7", "1.0.dev1", "1.0.dev2", "1.0", "1.1"]
-"""SWE-agent's release whose texts and window arithmetic are meant; ``1.1`` stands for all since."""
+Release = Literal["0.6", "0.7", "1.0.dev1", "1.0.dev2", "1.0", "1.1", "main"]
+"""SWE-agent's release whose texts and window arithmetic are meant; ``main`` for what came after 1.1."""
 
 
 class EditorStyle(BaseModel):
@@ -35,7 +35,7 @@ class EditorStyle(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: Literal["windowed", "classic", "cursors"] = "windowed"
-    release: Release = "1.1"
+    release: Release = "main"
     window: int = Field(default=100, ge=1)
     overlap: int = Field(default=2, ge=0)
 

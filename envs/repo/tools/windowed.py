@@ -61,7 +61,7 @@ class _Window:
     def at(self, first: float) -> _Window:
         """The window moved to that line, as far as the file goes."""
         style = self.session.style
-        spare = 0 if style.release == "1.1" else 1
+        spare = 0 if style.release == "main" else 1
         return replace(self, first=max(0, min(int(first), self.count - spare - style.window)))
 
     def goto(self, line: int) -> _Window:
@@ -166,7 +166,7 @@ def create(session: Session, path: str) -> ToolResult:
     real = session.absolute(path)
     if session.look(real) is not None:
         raise Refused(f"Warning: File '{path}' already exists.", "exists")
-    text = "" if session.style.release == "1.1" else "\n"
+    text = "" if session.style.release in ("1.1", "main") else "\n"
     session.write(real, text.encode())
     real = session.real(real)
     made = session.moved(history=session.state.with_history(real, text.encode()).history)
@@ -285,7 +285,7 @@ def insert(session: Session, text: str, line: int | None) -> ToolResult:
         return _result(window)
     text = text.removesuffix("\n")
     old = window.text
-    if line is not None and session.style.release != "1.1":
+    if line is not None and session.style.release != "main":
         line -= 1
     if line is None:
         after, place = (f"{old.removesuffix(chr(10))}\n{text}" if old else text), window.count
