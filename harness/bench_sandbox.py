@@ -8,14 +8,10 @@ could go on.
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +21,7 @@ from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.terminal.env import TerminalEnv
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
+from pivotgym.harness.figures import Figure, Figures, expect
 
 TURNS = (1, 10, 50, 300)
 """Turns that are restored, of a session with one command a turn that writes files."""
@@ -40,72 +37,12 @@ TARGETS: dict[tuple[str, str], float] = {
 _LARGE = SandboxConfig().limits.model_copy(update={"disk_bytes": 4 << 30})
 
 
-class SandboxRow(BaseModel):
-    """One figure of one backend.
+class _Figures(Figures):
+    """Figures of a backend, and what its sandboxes start from."""
 
-    Attributes:
-        backend: whose.
-        name: what was measured.
-        unit: ``ms``, ``MB`` or ``x``.
-        median: over the repetitions.
-        low: first quartile.
-        high: third quartile.
-        repeats: how many.
-        target: the bound it has to stay at or below, or None.
-    """
-
-    backend: str
-    name: str
-    unit: Literal["ms", "MB", "x"]
-    median: float
-    low: float
-    high: float
-    repeats: int
-    target: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the target is met; None without one."""
-        return None if self.target is None else self.median <= self.target
-
-
-@dataclass
-class _Figures:
-    """Values of one backend by the name of the figure."""
-
-    backend: Backend
-    config: SandboxConfig
-    values: dict[str, tuple[Literal["ms", "MB", "x"], list[float]]] = field(default_factory=dict)
-
-    def add(self, name: str, value: float, unit: Literal["ms", "MB", "x"] = "ms") -> None:
-        self.values.setdefault(name, (unit, []))[1].append(value)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Adds the milliseconds that the block took."""
-        began = time.perf_counter()
-        yield
-        self.add(name, (time.perf_counter() - began) * 1000)
-
-    def rows(self) -> list[SandboxRow]:
-        """As rows, in the order in which they were first measured."""
-        found = []
-        for name, (unit, values) in self.values.items():
-            low, median, high = _quartiles(values)
-            target = TARGETS.get((self.backend.name, name))
-            found.append(
-                SandboxRow(
-                    backend=self.backend.name,
-                    name=name,
-                    unit=unit,
-                    median=median,
-                    low=low,
-                    high=high,
-                    repeats=len(values),
-                    target=target,
-                )
-            )
-        return found
+    def __init__(self, backend: Backend, config: SandboxConfig) -> None:
+        super().__init__(backend.name, TARGETS)
+        self.backend, self.config = backend, config
 
 
 def bench_sandbox(
@@ -116,7 +53,7 @@ def bench_sandbox(
     forks: int = FORKS,
     tell: Callable[[str], None] = lambda _: None,
     left_out: Callable[[str], None] = lambda _: None,
-) -> list[SandboxRow]:
+) -> list[Figure]:
     """Measures start, command, snapshot, fork, restoring, and many forks at once.
 
     Args:
@@ -150,7 +87,7 @@ def bench_sandbox(
     return [row for figures in chosen for row in figures.rows()]
 
 
-def print_sandbox_rows(rows: Sequence[SandboxRow], console: Console) -> None:
+def print_sandbox_rows(rows: Sequence[Figure], console: Console) -> None:
     """Prints the figures, a column a backend."""
     names = list(dict.fromkeys(row.name for row in rows))
     backends = list(dict.fromkeys(row.backend for row in rows))
@@ -194,13 +131,13 @@ def _basics(figures: _Figures) -> None:
     backend = figures.backend
     with figures.timed("start to first output"):
         box = backend.start(figures.config)
-        _expect(box, "echo up", "up\n")
+        expect(box, "echo up", "up\n")
     try:
-        _expect(box, "x=1; f() { echo f; }; mkdir -p d; for i in 1 2 3; do echo $i > d/$i; done", "")
+        expect(box, "x=1; f() { echo f; }; mkdir -p d; for i in 1 2 3; do echo $i > d/$i; done", "")
         with figures.timed("command (a builtin)"):
-            _expect(box, "echo $x", "1\n")
+            expect(box, "echo $x", "1\n")
         with figures.timed("command (a program)"):
-            _expect(box, "/bin/cat d/1", "1\n")
+            expect(box, "/bin/cat d/1", "1\n")
         figures.add("memory of one sandbox", box.usage().memory_bytes / 1e6, "MB")
         with figures.timed("snapshot after a change"):
             snapshot = _taken(box)
@@ -208,7 +145,7 @@ def _basics(figures: _Figures) -> None:
             backend.close(_taken(box))
         with figures.timed("fork to first output"):
             fork = backend.load(snapshot)
-            _expect(fork, "f; cat d/3; echo $x", "f\n3\n1\n")
+            expect(fork, "f; cat d/3; echo $x", "f\n3\n1\n")
         fork.run("echo 4 > d/4; rm d/1")
         after = _taken(fork)
         with figures.timed("difference of two states"):
@@ -216,7 +153,7 @@ def _basics(figures: _Figures) -> None:
         if [change.path for change in changes] != ["/root/work/d/1", "/root/work/d/4"]:
             raise SandboxError(f"the difference of two states is wrong: {changes}")
         backend.close(after)
-        _expect(fork, "cat d/4", "4\n")
+        expect(fork, "cat d/4", "4\n")
         with figures.timed("stop"):
             fork.stop()
         backend.close(snapshot)
@@ -240,7 +177,7 @@ def _restores(figures: _Figures, repeats: int, turns: Sequence[int]) -> None:
             for turn in turns:
                 began = time.perf_counter()
                 report = env.reset(options={"trajectory": recording, "turn": turn})[1]["restore"]
-                _expect(env.sandbox, "wc -l < log", f"{turn}\n")
+                expect(env.sandbox, "wc -l < log", f"{turn}\n")
                 taken.append((time.perf_counter() - began) * 1000)
                 if report.replayed:
                     raise SandboxError(f"turn {turn} was replayed although its state was kept")
@@ -269,7 +206,7 @@ def _many_forks(figures: _Figures, forks: int) -> None:
     box = backend.start(figures.config)
     with ExitStack() as stack:
         stack.callback(box.stop)
-        _expect(box, f"head -c {LARGE_BYTES} /dev/urandom > large; echo small > small", "")
+        expect(box, f"head -c {LARGE_BYTES} /dev/urandom > large; echo small > small", "")
         snapshot = _taken(box)
         stack.callback(backend.close, snapshot)
         boxes: list[Sandbox] = []
@@ -277,14 +214,14 @@ def _many_forks(figures: _Figures, forks: int) -> None:
         for number in range(forks):
             boxes.append(backend.load(snapshot))
             stack.callback(boxes[-1].stop)
-            _expect(boxes[-1], f"echo {number} > mine; cat small", "small\n")
+            expect(boxes[-1], f"echo {number} > mine; cat small", "small\n")
         figures.add(f"{label}: all, each to its first output", (time.perf_counter() - began) * 1000)
         # All are alive and have run: it gets no more.
         used = [box.usage() for box in boxes]
         figures.add(f"{label}: disk", sum(usage.disk_bytes for usage in used) / 1e6, "MB")
         figures.add(f"{label}: peak memory", sum(usage.memory_bytes for usage in used) / 1e6, "MB")
         for number, one in enumerate(boxes):
-            _expect(one, "cat mine", f"{number}\n")
+            expect(one, "cat mine", f"{number}\n")
 
 
 def _taken(box: Sandbox) -> Snapshot:
@@ -292,17 +229,3 @@ def _taken(box: Sandbox) -> Snapshot:
     if snapshot is None:
         raise SandboxError(f"no snapshot: {box.incomplete}")
     return snapshot
-
-
-def _expect(box: Sandbox, command: str, output: str) -> None:
-    """Runs a command; a figure of something that does not work would be worth nothing."""
-    result = box.run(command)
-    if result.output != output:
-        raise SandboxError(f"{command!r} gave {result.output[:300]!r} instead of {output!r}")
-
-
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, median, high

@@ -61,6 +61,7 @@ def bundled_file(path: Path) -> Path:
     if not str(path).startswith("bundled:"):
         return path
     files = {
+        "repo": "repo/bundled/trajectories.jsonl.gz",
         "terminal": "terminal/bundled/trajectories.jsonl.gz",
         "servicedesk": "tools/servicedesk/trajectories.jsonl.gz",
     }
@@ -80,7 +81,7 @@ def split_of(task: Task) -> str | None:
 class Convert:
     """Convert a trajectory file to another format; the source's format is recognised.
 
-    FILE may be bundled:terminal or bundled:servicedesk, the recordings that come with the package.
+    FILE may be bundled:terminal, bundled:repo or bundled:servicedesk, the recordings that come with the package.
     """
 
     file: Positional[Path]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from tyro.conf import Positional, arg
@@ -12,6 +13,9 @@ from tyro.conf import Positional, arg
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.commands import OUT, read_options, split_of, write_figures
 from pivotgym.harness.demo import DemoConfig
+
+if TYPE_CHECKING:
+    from pivotgym.harness.figures import Figure  # brings the sandboxes with it
 
 
 @dataclass
@@ -44,18 +48,24 @@ class Bench:
     """
 
     what: Positional[str] = "tools"
-    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), verifiers (precision
-    and recall on labelled terminal actions)"""
+    """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), repo (a restored turn
+    against a container and a replay; the parts of a reward), verifiers (precision and recall on labelled terminal
+    actions)"""
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
-    """tools: only these domains; sandbox: only these backends; verifiers: only these sets of pairs"""
+    """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs"""
     json: Path | None = None
     """also write the rows here"""
 
     def run(self) -> bool:
         """Measures."""
-        kinds = {"tools": self._tools, "sandbox": self._sandbox, "verifiers": self._verifiers}
+        kinds = {
+            "tools": self._tools,
+            "sandbox": self._sandbox,
+            "repo": self._repo,
+            "verifiers": self._verifiers,
+        }
         if self.what not in kinds:
             raise BadInput(f"no benchmark {self.what!r}; there are: {', '.join(kinds)}", field="what")
         return kinds[self.what]()
@@ -77,6 +87,21 @@ class Bench:
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
         return all(row.met is not False for row in rows)
 
+    def _repo(self) -> bool:
+        from pivotgym.harness.bench_repo import bench_repo, print_repo_rows
+
+        missing: list[str] = []
+        with Console(stderr=True).status("") as status:
+            rows = bench_repo(self.repeats, self.domains or None, tell=status.update, left_out=missing.append)
+        print_repo_rows(rows, OUT)
+        return self._end(rows, missing)
+
+    def _end(self, rows: Sequence[Figure], missing: Sequence[str]) -> bool:
+        for text in missing:
+            OUT.print(f"{text}; name the others with --domains to do without it", highlight=False, markup=False)
+        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
+        return not missing and all(row.met is not False for row in rows)
+
     def _sandbox(self) -> bool:
         from pivotgym.harness.bench_sandbox import bench_sandbox, print_sandbox_rows
 
@@ -84,10 +109,7 @@ class Bench:
         with Console(stderr=True).status("") as status:
             rows = bench_sandbox(self.repeats, self.domains or None, tell=status.update, left_out=missing.append)
         print_sandbox_rows(rows, OUT)
-        for text in missing:
-            OUT.print(f"{text}; name the others with --domains to do without it", highlight=False, markup=False)
-        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
-        return not missing and all(row.met is not False for row in rows)
+        return self._end(rows, missing)
 
 
 @dataclass

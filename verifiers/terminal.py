@@ -11,7 +11,7 @@ from typing import cast
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox.shell_state import variables
-from pivotgym.envs.trajectory import JsonObject, Message
+from pivotgym.envs.trajectory import JsonObject, Message, ToolCall
 from pivotgym.verifiers.arguments import canonical_call, inadmissible
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
 from pivotgym.verifiers.effects import MAX_EXTRA_CALLS
@@ -181,11 +181,17 @@ def same_calls(env: AgentEnv, demonstration: Message, action: Message) -> bool:
     """Whether both make the same calls, but for the spelling of what means the same."""
 
     def spelled(message: Message) -> list[tuple[str, str]]:
-        return [(call.name, spelling(command_of(call))) for call in message.tool_calls]
+        return [(call.name, _spelled(env, call)) for call in message.tool_calls]
 
     calls = Counter(canonical_call(env.tools, call) for call in demonstration.tool_calls)
     given = Counter(canonical_call(env.tools, call) for call in action.tool_calls)
     return (calls == given and len(demonstration.tool_calls) == 1) or spelled(demonstration) == spelled(action)
+
+
+def _spelled(env: AgentEnv, call: ToolCall) -> str:
+    """A call that is nothing but a command by its spelling; of any other, all arguments count."""
+    lone = isinstance(call.arguments, dict) and len(call.arguments) == 1
+    return spelling(command_of(call)) if lone else canonical_call(env.tools, call)
 
 
 def fails(shown: Shown, source: str) -> bool:

