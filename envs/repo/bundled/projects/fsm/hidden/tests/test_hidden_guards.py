@@ -81,7 +81,11 @@ def test_guards_of_several_moves_see_the_same_order():
         seen.append(deepcopy(order))
         return False
 
-    machine = Machine(Move("open", "go", "a", guard=guard), Move("open", "go", "b", guard=guard), Move("open", "go", "c"))
+    machine = Machine(
+        Move("open", "go", "a", guard=guard),
+        Move("open", "go", "b", guard=guard),
+        Move("open", "go", "c"),
+    )
     order = Order("1", 0, opened=2)
     before = deepcopy(order)
     assert machine.fire(order, "go", day=6) == "c"
