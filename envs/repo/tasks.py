@@ -82,6 +82,7 @@ class RepoTask(TerminalTask):
         interface: the tools.
         tests: what decides; None for a recording whose tests are not known.
         reference: a patch that solves it; for people and for our own checks, never shown.
+        pytest: bring pytest from the running environment where the image's Python has none, for the agent to use.
     """
 
     workdir: str = "/testbed"
@@ -89,6 +90,7 @@ class RepoTask(TerminalTask):
     interface: Interface = "tools"
     tests: Tests | None = None
     reference: str = ""
+    pytest: bool = False
 
     @property
     def has_setup(self) -> bool:
@@ -99,7 +101,12 @@ class RepoTask(TerminalTask):
         """The repository, and whatever else ``setup`` does. Raises NotRestorable where it cannot be had."""
         from pivotgym.envs.repo.repository import setup_of  # needs this class
 
-        return setup_of(self)
+        setup = setup_of(self)
+        if not self.pytest:
+            return setup
+        from pivotgym.envs.repo.agent_pytest import with_pytest  # needs pytest
+
+        return with_pytest(setup, self.tests.python if self.tests is not None else "python3")
 
     def task(self, name: str) -> Task:
         """As a task; fields that have their default are left out."""
