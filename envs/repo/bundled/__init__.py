@@ -17,7 +17,7 @@ from functools import lru_cache
 from importlib.resources import files as resources
 from typing import ClassVar
 
-from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
+from pivotgym.envs.errors import BadInput, NotRestorable, VerifierBug
 from pivotgym.envs.repo.bundled.history import BRANCH, History, make_history
 from pivotgym.envs.repo.bundled.project import Project, choose, load_projects, rename
 from pivotgym.envs.repo.prompts import MARKER
@@ -104,12 +104,8 @@ class BundledRepos(TaskSet):
         return _tasks(split)
 
     def goal(self, task: Task, final: Final) -> Verdict:
-        """No judgement without the state before the first turn, which ``pivotgym/Repo-v0`` has.
-
-        Raises:
-            InfrastructureError: always.
-        """
-        raise InfrastructureError(f"task {task.id} is judged by its tests in pivotgym/Repo-v0 only")
+        """Not to be asked: hidden tests decide, and they run where the agent was never (``RepoEnv``)."""
+        raise VerifierBug("NotImplementedError", "", f"task {task.id} is judged by its tests, in pivotgym/Repo-v0 only")
 
 
 def make_task(name: str, seed: int) -> Task:
@@ -136,6 +132,7 @@ def make_task(name: str, seed: int) -> Task:
             timeout=60.0,
         ),
         reference=instance.reference,
+        pytest=True,
         definition={
             "project": name,
             "seed": seed,
@@ -210,7 +207,7 @@ export LC_ALL=C.UTF-8 TZ=UTC GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 mkdir -p {WORKDIR}
 cd {WORKDIR}
 git init -q --template= -b {BRANCH}
-git -c fastimport.unpackLimit=10000 fast-import --quiet < {_STREAM}
+git -c core.logAllRefUpdates=false -c fastimport.unpackLimit=10000 fast-import --quiet < {_STREAM}
 rm {_STREAM}
 git read-tree --reset -u HEAD
 git config user.name '{name}'
