@@ -259,8 +259,6 @@ def install(rules, violation):
             tail = path.rstrip("/").split("/")
             if tail[-1] in ("mem", "maps", "smaps", "environ", "cmdline", "fd", "map_files", "pagemap", "stack"):
                 return "%s of %s" % (event, path), PROCESS
-        if event == "open" and is_type(path, text_type) and path.endswith(".py") and real(path) in hidden:
-            return ("open of a test file " + path, None) if not imported(frame) else (None, None)
         return None, None
 
     def ours(function):

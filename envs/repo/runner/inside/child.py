@@ -246,7 +246,7 @@ def run(job, descriptor, root, import_path):
         # Which test runs is nothing that the code under test needs to know.
         _pytest.runner._update_current_test_var = lambda item, when: None
 
-    plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed, root), root)
+    plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed), root)
     finder = Finder(codes, changed, marks)
     plugin.pytest_configure = lambda config: sys.meta_path.insert(0, finder)
     arguments = list(job["arguments"])

@@ -13,15 +13,16 @@ import unittest
 import unittest.case
 
 
-def watch(changed, root):
+def watch(changed):
     """A function that returns a line for everything that changed files have replaced since now.
 
     Tests and libraries replace things too (``monkeypatch``, ``mock``, ``gettext.install``); only a replacement whose
     code lies in a changed file counts. Others show in the twins.
     """
-    # Reading a function's code is an audit event: done here with the getter itself, before the hook is there.
+    # That a function's code is exchanged is seen by the audit hook.
     kinds, getter = types.FunctionType, types.FunctionType.__code__.__get__
-    real, inside = os.path.realpath, os.path.realpath(root) + os.sep
+    wrappers = (classmethod, staticmethod)
+    real = os.path.realpath
     places = []
     for name, module in list(sys.modules.items()):
         if name in ("pluggy", "unittest.case", "pytest") or name.startswith(("_pytest", "pluggy.")):
@@ -33,15 +34,17 @@ def watch(changed, root):
     for kind in (AssertionError, unittest.TestCase):
         places.append((kind.__name__, vars(kind)))
     kept = [
-        (where, space, key, value, getter(value) if isinstance(value, kinds) else None)
+        (where, space, key, value)
         for where, space in places
         for key, value in list(space.items())
-        if isinstance(value, (kinds, type, types.BuiltinFunctionType))
+        if isinstance(value, (kinds, type, types.BuiltinFunctionType, *wrappers))
     ]
-    absent, get, is_a, named = object(), dict.get, isinstance, str.startswith
+    absent, get, is_a = object(), dict.get, isinstance
     view = type(vars(int)).get
 
     def foreign(value):
+        if is_a(value, wrappers):
+            value = value.__func__
         if is_a(value, kinds):
             path = real(getter(value).co_filename)
         elif is_a(value, type):
@@ -49,17 +52,14 @@ def watch(changed, root):
             path = real(getattr(module, "__file__", None) or "")
         else:
             return False
-        return path in changed or named(path, "<") or (named(path, inside) and path in changed)
+        return path in changed
 
     def check():
         lines = []
-        for where, space, key, value, code in kept:
+        for where, space, key, value in kept:
             now = get(space, key, absent) if is_a(space, dict) else view(space, key, absent)
-            if now is not value:
-                if foreign(now):
-                    lines.append("%s.%s was replaced by code of a changed file" % (where, key))
-            elif code is not None and getter(value) is not code:
-                lines.append("the code of %s.%s was replaced" % (where, key))
+            if now is not value and foreign(now):
+                lines.append("%s.%s was replaced by code of a changed file" % (where, key))
         return lines
 
     return check

@@ -20,7 +20,7 @@ MARK, END, WRONG, NEVER = "@pg_mark", "@pg_end", "@pg_value", "@pg_error"
 _PLAIN_DECORATORS = {
     "pytest.mark", "mark", "unittest.skip", "unittest.skipIf", "unittest.skipUnless", "skipIf", "skipUnless", "skip",
     "mock.patch", "patch", "unittest.mock.patch", "staticmethod", "classmethod", "given", "settings", "example",
-    "hypothesis", "parameterized", "pytest.fixture", "ddt", "data", "unpack", "override_settings", "pytest.mark.asyncio",
+    "hypothesis", "parameterized", "pytest.fixture", "ddt", "data", "unpack", "override_settings",
 }  # fmt: skip
 """Decorators under which an exception of the test's body is the test's failure."""
 _EQUALS = {

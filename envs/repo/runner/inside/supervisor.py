@@ -7,6 +7,7 @@ folder holds the runner and ``job.json``, which is read and removed after the fo
 key, is written into the folder when every test process is dead.
 """
 
+import gc
 import hashlib
 import hmac
 import importlib.util
@@ -25,11 +26,11 @@ FIRST_USER = 40000
 TOOLKIT = "/opt/pivotgym/pytest"
 _TAIL = 16 << 10
 _MESSAGES = 32 << 20
-_PRELOAD = ("_pytest.assertion.rewrite", "_pytest.unittest", "_pytest.doctest", "_pytest.monkeypatch", "_pytest.capture",
-            "_pytest.python_api", "_pytest.skipping", "_pytest.tmpdir", "_pytest.recwarn", "_pytest.junitxml",
-            "_pytest.logging", "_pytest.faulthandler", "_pytest.terminal", "_pytest.fixtures", "unittest.mock",
-            "inspect", "logging", "traceback", "warnings", "linecache", "collections", "dataclasses", "typing",
-            "asyncio", "decimal", "fractions", "random", "tempfile", "subprocess", "importlib.metadata")  # fmt: skip
+_PRELOAD = (
+    "_pytest.assertion.rewrite", "_pytest._argcomplete", "unittest.mock", "inspect", "logging", "traceback", "warnings",
+    "linecache", "collections", "dataclasses", "typing", "asyncio", "decimal", "fractions", "random", "tempfile",
+    "subprocess", "importlib.metadata", "pdb", "readline", "email.parser", "glob", "difflib", "pprint", "statistics",
+)  # fmt: skip
 _SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/var/lock", "/dev/mqueue")
 _SAFE = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CONDA_PREFIX", "CONDA_DEFAULT_ENV",
          "VIRTUAL_ENV", "DISPLAY", "JAVA_HOME")  # fmt: skip
@@ -54,12 +55,14 @@ def prepared(root):
         full.append(TOOLKIT)
         if importlib.util.find_spec("pytest") is None:
             sys.exit(41)
+    import _pytest.config
     import pytest
 
-    for name in _PRELOAD:
+    plugins = ["_pytest." + name for name in getattr(_pytest.config, "default_plugins", ())]
+    for name in (*_PRELOAD, *plugins, *plug_ins()):
         try:
             __import__(name)
-        except ImportError:
+        except Exception:  # pytest will say so, where it matters
             pass
     import audit
     import child
@@ -68,6 +71,15 @@ def prepared(root):
 
     del audit, child, integrity, planting, pytest
     return [root] + [entry for entry in full if entry != root]
+
+
+def plug_ins():
+    """Modules of the plug-ins that pytest will load by itself."""
+    import importlib.metadata
+
+    found = importlib.metadata.entry_points()
+    chosen = found.select(group="pytest11") if hasattr(found, "select") else found.get("pytest11", ())
+    return [entry.value.split(":")[0] for entry in chosen]
 
 
 def reachable(root):
@@ -202,7 +214,7 @@ class Worker:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
     def perform(self, job, seconds):
-        """Gives it the job and collects what it says until it ends or the time is over. Everything of it is dead then."""
+        """Gives it the job and collects what it says until it ends or the time is over. All of it is dead then."""
         begun = time.monotonic()
         data = json.dumps(job).encode()
         lines, pending, tail, ended, total = [], b"", b"", "exit", 0
@@ -211,7 +223,7 @@ class Worker:
         poll.register(self.results, select.POLLIN)
         poll.register(self.output, select.POLLIN)
         os.set_blocking(self.work, False)
-        until, status, grace = begun + seconds, None, None
+        until, status, grace, used = begun + seconds, None, None, None
         while True:
             left = min(until, grace or until) - time.monotonic()
             if left <= 0:
@@ -243,7 +255,7 @@ class Worker:
                     tail = (tail + piece)[-_TAIL:]
             if status is None:
                 try:
-                    done, code = os.waitpid(self.pid, os.WNOHANG)
+                    done, code, used = os.wait4(self.pid, os.WNOHANG)
                 except ChildProcessError:
                     done, code = self.pid, signal.SIGKILL
                 if done:
@@ -260,6 +272,7 @@ class Worker:
         return {
             "lines": [line.decode("utf-8", "replace") for line in lines],
             "rest": len(pending),
+            "cpu": 0.0 if used is None else used.ru_utime + used.ru_stime,
             "ended": ended,
             "seconds": time.monotonic() - begun,
             "tail": tail.decode("utf-8", "replace"),
@@ -386,6 +399,9 @@ def main():
     os.mkdir(base, 0o711)
     chooser = random.SystemRandom()
     users = chooser.sample(range(FIRST_USER, FIRST_USER + 20000), count)
+    gc.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
     workers = [Worker(number, users[number] if drop else None, root, import_path, base) for number in range(count)]
     Waiting.update(worker.pid for worker in workers)
     forked = time.monotonic()
