@@ -21,6 +21,7 @@ from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
 from pivotgym.envs.formats.mini_swe_agent import is_mini_swe_agent, read_mini_swe_agent
 from pivotgym.envs.formats.nemo_gym import is_nemo_gym, read_nemo_gym
 from pivotgym.envs.formats.openai_chat import read_openai, write_openai
+from pivotgym.envs.formats.openhands import is_openhands, read_openhands
 from pivotgym.envs.formats.rows import OnError, PathLike, Problems, iter_rows
 from pivotgym.envs.formats.sharegpt import read_sharegpt, write_sharegpt
 from pivotgym.envs.formats.swe_agent import is_swe_agent, read_swe_agent
@@ -115,6 +116,12 @@ FORMATS: dict[str, Format] = {
             "SWE-agent .traj files ('trajectory', 'history', 'info')",
             is_swe_agent,
             read_swe_agent,
+        ),
+        Format(
+            "openhands",
+            "OpenHands runs ('history' of events, a list of events, or 'messages' with its tools)",
+            is_openhands,
+            read_openhands,
         ),
         Format("atif", "ATIF documents ('schema_version' ATIF-v1.x, 'steps')", is_atif, read_atif, write_atif),
         Format(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.repo_common import instance_row, recorded_repo_task
 from pivotgym.envs.formats.rows import (
     OnError,
     PathLike,
@@ -131,7 +132,7 @@ def _read_document(row: Row, path: Path, listed: bool = False) -> Trajectory:
         source["unplaced"] = reader.unplaced
     return Trajectory(
         id=name,
-        task=_task(name, messages, config, reader.observations),
+        task=_task(name, messages, config, reader.observations, _instance(document)),
         tools=tools_of(messages),
         messages=messages,
         outcome=_outcome(document, reader.exit),
@@ -158,7 +159,17 @@ def _patterns(config: JsonObject) -> tuple[str, ...]:
     return _ACTION_PATTERNS
 
 
-def _task(name: str, messages: Sequence[Message], config: JsonObject, observations: Sequence[str]) -> Task:
+def _instance(document: JsonObject) -> JsonObject:
+    """The SWE-bench row of the run, or what the recording has of it; empty for a run on no repository."""
+    info = document.get("info")
+    instances = [one.get("instance") for one in (document, info) if isinstance(one, dict)]
+    found = instance_row(*instances, {key: one for key, one in document.items() if key not in ("messages", "info")})
+    return {key: one for key, one in found.items() if key != "trajectory_format"}
+
+
+def _task(
+    name: str, messages: Sequence[Message], config: JsonObject, observations: Sequence[str], instance: JsonObject
+) -> Task:
     environment, model, agent = (_section(config, key) for key in ("environment", "model", "agent"))
     template = model.get("observation_template") or agent.get("action_observation_template")
     if isinstance(template, str):
@@ -169,18 +180,19 @@ def _task(name: str, messages: Sequence[Message], config: JsonObject, observatio
     interpreter = environment.get("interpreter")
     timeout = environment.get("timeout")
     env = environment.get("env")
-    return recorded_task(
-        name,
-        messages,
-        image=_text(environment.get("image")),
-        workdir=_text(environment.get("cwd")),
-        env={str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else None,
-        shell=interpreter if isinstance(interpreter, list) and interpreter else _SHELLS.get(kind, ["/bin/sh", "-c"]),
-        timeout=float(timeout) if isinstance(timeout, int | float) and timeout > 0 else 30.0,
-        observation="template" if template else "raw",
-        observation_template=template,
-        finish_marker=next((marker for marker in _OLD_MARKERS if _issued(messages, marker)), FINISH_MARKER),
-    )
+    fields: JsonObject = {
+        "image": _text(environment.get("image")),
+        "workdir": _text(environment.get("cwd")),
+        "env": {str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else None,
+        "shell": interpreter if isinstance(interpreter, list) and interpreter else _SHELLS.get(kind, ["/bin/sh", "-c"]),
+        "timeout": float(timeout) if isinstance(timeout, int | float) and timeout > 0 else 30.0,
+        "observation": "template" if template else "raw",
+        "observation_template": template,
+        "finish_marker": next((marker for marker in _OLD_MARKERS if _issued(messages, marker)), FINISH_MARKER),
+    }
+    if instance:
+        return recorded_repo_task(name, messages, instance, {"interface": "bash", **fields})
+    return recorded_task(name, messages, **fields)
 
 
 def _text(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.mini_swe_agent import FINISH_MARKER, texts_of
+from pivotgym.envs.formats.repo_common import instance_row, recorded_repo_task
 from pivotgym.envs.formats.rows import OnError, PathLike, Row, expect, join, load_rows, require, validate
 from pivotgym.envs.formats.terminal_common import BASH, infer_template, recorded_task, row_name, tools_of
 from pivotgym.envs.trajectory import JsonObject, Message, Outcome, Task, ToolCall, Trajectory
@@ -102,20 +103,20 @@ def _task(name: str, row: JsonObject, messages: list[Message]) -> Task | None:
     if any(call.name != BASH for message in messages for call in message.tool_calls):
         return None
     template = infer_template([message.text for message in messages if message.role == "tool"], runner=True)
-    instance = row.get("instance_id")
-    image = None
-    if isinstance(instance, str) and "__" in instance:
-        image = f"swebench/sweb.eval.x86_64.{instance.replace('__', '_1776_').lower()}:latest"
-    return recorded_task(
-        name,
-        messages,
-        image=image,
-        workdir="/testbed" if image else None,
-        shell=["bash", "-c"],
-        observation="template" if template else "raw",
-        observation_template=template,
-        finish_marker=FINISH_MARKER,
-    )
+    fields: JsonObject = {
+        "shell": ["bash", "-c"],
+        "observation": "template" if template else "raw",
+        "observation_template": template,
+        "finish_marker": FINISH_MARKER,
+    }
+    parts = {key: one for key, one in row.items() if key not in ("response", "responses_create_params")}
+    asked = row.get("responses_create_params")
+    wrapped = asked.get("metadata") if isinstance(asked, dict) else None
+    instance = instance_row(row.get("instance"), row.get("instance_dict"), wrapped, parts)
+    if instance:
+        # Whatever else the row says of the instance (a report of its tests) is needed as well.
+        return recorded_repo_task(name, messages, {**parts, **instance}, {"interface": "bash", **fields})
+    return recorded_task(name, messages, **fields)
 
 
 def _messages(items: list[Any], path: Path, line: int, where: str, mark: JsonObject) -> Iterator[Message]:
