@@ -50,12 +50,9 @@ def test_value_in_quotes_alone():
     assert doc.get("a", "plain") == "x"
 
 
-def test_nested_reference_is_looked_up_from_its_section():
+def test_sections_in_which_references_are_looked_up():
     doc = parse("[a]\nname = outer\nx = ${b:y}\n[b]\nname = inner\ny = ${name}\n")
     assert doc.get("a", "x") == "inner"
-
-
-def test_common_value_uses_the_asking_section():
     doc = parse("[common]\nfile = ${dir}/app.log\ndir = /var\n[web]\ndir = /web\n")
     assert doc.get("web", "file") == "/web/app.log"
     assert doc.get("common", "file") == "/var/app.log"
@@ -76,9 +73,6 @@ def test_dump_keeps_what_was_written():
     doc.set("a", "x", "8")
     assert doc.get("a", "y") == "9"
     assert doc.dump() == "[a]\nx = 8 ; one\ny = 9 # two\n"
-
-
-def test_written_is_the_line_itself():
     doc = parse("[a]\nx = \"1;2\" ; one\ny = ${x} # two\n")
     assert doc.get("a", "y") == "1;2"
     assert doc.written("a", "y") == "${x} # two"

@@ -17,13 +17,10 @@ def columns_of(text):
     return total
 
 
-def test_pad_counts_wide_characters():
+def test_pad_counts_columns():
     assert pad(TOKYO, 7) == TOKYO + "   "
     assert pad(TOKYO, 7, "right") == "   " + TOKYO
     assert pad(TOKYO, 7, "center") == " " + TOKYO + "  "
-
-
-def test_pad_counts_no_marks():
     assert pad(ORLEANS, 9) == ORLEANS + "  "
     assert pad(ORLEANS, 9, "right") == "  " + ORLEANS
 
@@ -34,9 +31,11 @@ def test_pad_leaves_wider_text_alone():
     assert pad(ORLEANS, 7, "center") == ORLEANS
 
 
-def test_pad_of_plain_text():
+def test_pad_and_clip_of_plain_text():
     assert pad("abc", 8, "center") == "  abc   "
     assert pad("", 2, "right") == "  "
+    assert clip("abc", 3) == "abc"
+    assert clip("abcd", 1) == "\u2026"
 
 
 def test_clip_cuts_wide_text():
@@ -50,18 +49,10 @@ def test_clip_never_exceeds_the_limit():
     assert clip(TOKYO, 2) == "\u2026"
 
 
-def test_clip_keeps_text_with_marks_that_fits():
+def test_clip_counts_no_marks():
     assert clip(ORLEANS, 7) == ORLEANS
     assert clip("e\u0301" * 3, 3) == "e\u0301" * 3
-
-
-def test_clip_keeps_marks_with_their_base():
     assert clip("e\u0301" * 5, 3) == "e\u0301e\u0301\u2026"
-
-
-def test_clip_of_plain_text():
-    assert clip("abc", 3) == "abc"
-    assert clip("abcd", 1) == "\u2026"
 
 
 def test_box_is_straight():

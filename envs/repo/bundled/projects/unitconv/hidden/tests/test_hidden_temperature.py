@@ -7,6 +7,7 @@ from unitconv.__main__ import main
 def test_gradient():
     assert round(convert(6.5, "degC/km", "K/m"), 9) == 0.0065
     assert round(convert(6.5, "degC/km", "degF/mile"), 6) == 18.829325
+    assert [round(x, 9) for x in convert_all([0, 1, -2], "degC/m", "K/m")] == [0.0, 1.0, -2.0]
 
 
 def test_gradient_back():
@@ -46,10 +47,6 @@ def test_plain_temperatures_keep_their_offset():
 def test_power_of_one_and_blanks_are_a_plain_temperature():
     assert round(convert(20, "degC^1", "K"), 9) == 293.15
     assert round(convert(20, " degC ", "K"), 9) == 293.15
-
-
-def test_many_gradients():
-    assert [round(x, 9) for x in convert_all([0, 1, -2], "degC/m", "K/m")] == [0.0, 1.0, -2.0]
 
 
 def test_parsed_units_behave_like_their_text():

@@ -68,12 +68,9 @@ def test_equal_indents_and_plain_text():
     assert fill_lines("a abcdefgh", 4) == ["a", "abcd", "efgh"]
 
 
-def test_texts_without_words():
+def test_texts_without_words_and_without_room():
     assert fill_lines("", 5, "  ", "") == []
     assert fill_lines(" \n", 5, "> ", "> ") == [">"]
-
-
-def test_no_room():
     with pytest.raises(ValueError):
         fill_lines("a", 2, "- ", "")
     with pytest.raises(ValueError):
