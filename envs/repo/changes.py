@@ -55,7 +55,7 @@ class Change:
 
     Attributes:
         items: what counts, by path in the repository.
-        left_out: what does not, by path, each with its reason.
+        left_out: what does not, by path, or by the folder above it, each with its reason.
         problem: why the change as a whole cannot be taken; empty where it can.
     """
 
@@ -190,10 +190,12 @@ class _Reader:
         self.items[path] = Item("file", data, executable, was=row.before)
 
     def _refused(self, path: str) -> bool:
-        reason = f"a path of more than {_MAX_PATH} bytes" if len(path) > _MAX_PATH else self.rules.reason(path)
-        if reason is not None:
-            self.left_out[path] = reason
-        return reason is not None
+        refusal = self.rules.refusal(path)
+        if refusal is None and len(path) > _MAX_PATH:
+            refusal = path, f"a path of more than {_MAX_PATH} characters"
+        if refusal is not None:
+            self.left_out[refusal[0]] = refusal[1]
+        return refusal is not None
 
 
 def _leave_out_modules(reader: _Reader, before: Snapshot, backend: Backend, top: str, probe: Probe | None) -> None:

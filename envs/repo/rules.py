@@ -71,13 +71,20 @@ class Rules:
                 folders.add("/".join(parts[: depth + 1]))
         return cls(brought, frozenset(folders), artefacts)
 
-    def reason(self, path: str) -> str | None:
-        """Why a path (relative, ``/`` between its parts) stays as it was; None where it may change."""
+    def refusal(self, path: str) -> tuple[str, str] | None:
+        """What of a path (relative, ``/`` between its parts) may not change, and why; None where it may.
+
+        The first is the path, or the folder above it that nothing may come below.
+        """
         parts = path.split("/")
-        for part in parts:
+        for depth, part in enumerate(parts):
             for pattern, reason in _PARTS:
                 if pattern.fullmatch(part.lower()):
-                    return reason
+                    return "/".join(parts[: depth + 1]), reason
+        why = self._reason(path, parts)
+        return None if why is None else (path, why)
+
+    def _reason(self, path: str, parts: list[str]) -> str | None:
         name = parts[-1].lower()
         if _BUILT.fullmatch(name) and not self.artefacts:
             return _COMPILED
