@@ -23,8 +23,8 @@ class Planted:
     first: str
 
 
-def git(folder: Path, *arguments: str, when: int = 0, data: bytes | None = None) -> str:
-    """Runs git; commits are made ``when`` days after a fixed day."""
+def git(folder: Path, *arguments: str, when: int = 0, data: bytes | None = None, whole: bool = False) -> str:
+    """Runs git; commits are made ``when`` days after a fixed day. ``whole``: the output as it is, as for a patch."""
     date = f"{1_600_000_000 + when * 86_400} +0000"
     env = {
         "PATH": os.environ["PATH"],
@@ -41,7 +41,7 @@ def git(folder: Path, *arguments: str, when: int = 0, data: bytes | None = None)
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments]
     done = subprocess.run(command, cwd=folder, env=env, input=data, capture_output=True, check=False)
     assert done.returncode == 0, (arguments, done.stderr.decode())
-    return done.stdout.decode().strip()
+    return done.stdout.decode() if whole else done.stdout.decode().strip()
 
 
 def commit(folder: Path, message: str, when: int, **files: str) -> str:

@@ -340,7 +340,7 @@ def test_a_patch_taken_back_gives_the_files_before(tmp_path: Path) -> None:
     (tmp_path / "run.sh").chmod(0o755)
     (tmp_path / "end").write_text("no end of line still")
     git(tmp_path, "add", "-A")
-    patch = git(tmp_path, "diff", "--cached", "-M") + "\n"
+    patch = git(tmp_path, "diff", "--cached", "-M", whole=True)
     back = reversed_patch(patch)
     assert reversed_patch(back) == patch and back != patch
     git(tmp_path, "apply", "--index", "-", data=back.encode())
