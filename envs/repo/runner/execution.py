@@ -200,7 +200,7 @@ def _configured(box: Sandbox, root: str, changed: set[str]) -> list[str]:
         if found is not None:
             chosen, options = f"{root}/{name}", found
             break
-    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", root, "-c", chosen]
+    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors", "--rootdir", root, "-c", chosen]
     kept = _kept(options)
     if kept != options.split():
         arguments += ["-o", "addopts=" + " ".join(shlex.quote(word) for word in kept)]
