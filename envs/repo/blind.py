@@ -42,7 +42,7 @@ old=$(git rev-parse --absolute-git-dir)
 common=$(cd "$(git rev-parse --git-common-dir)" && pwd -P)
 owner=$(stat -c %u:%g .)
 head=$(git rev-parse -q --verify 'HEAD^{commit}') || { echo 'HEAD is no commit'; exit 1; }
-base=$(git rev-parse -q --verify --end-of-options "${COMMIT:-HEAD}^{commit}") \\
+base=$(git rev-parse -q --verify "${COMMIT:-HEAD}^{commit}") \\
   || { echo "commit $COMMIT is not in this image"; exit 1; }
 start=$base
 roots=$(git rev-list --max-parents=0 "$base")
@@ -60,7 +60,8 @@ if [ -n "$PATCH" ]; then
   start=$(git commit-tree "$(git write-tree)" -m 'Initial commit')
   base=$start
 fi
-kind=$(git rev-parse --show-object-format 2> /dev/null || echo sha1)
+kind=$(git rev-parse --show-object-format 2> /dev/null || true)
+[ "$kind" = sha256 ] || kind=sha1  # an older git repeats what it does not know
 new=$(mktemp -d /var/tmp/blind.XXXXXX)
 trap 'rm -rf "$new"' EXIT
 if [ "$kind" = sha1 ]; then git init -q --template= "$new"
@@ -125,7 +126,7 @@ say() { printf '%s\n' "$*"; }
 git=$(git rev-parse --absolute-git-dir) || { say 'git cannot read the repository'; exit 0; }
 [ -d .git ] || say "the git folder stands elsewhere: $git"
 head=$(git rev-parse -q --verify 'HEAD^{commit}') || { say 'HEAD is no commit'; exit 0; }
-base=$(git rev-parse -q --verify --end-of-options "${COMMIT:-HEAD}^{commit}") || base=
+base=$(git rev-parse -q --verify "${COMMIT:-HEAD}^{commit}") || base=
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 if [ -z "$base" ]; then
   # The history was dropped: one commit, which has no parents.
@@ -146,8 +147,14 @@ git for-each-ref --format='%(objectname) %(*objectname) %(refname)' | while read
 done
 git fsck --full --no-reflogs --lost-found 2> /dev/null | grep -E '^(dangling|unreachable|missing)' | sed 's/^/fsck: /'
 rm -rf "$git/lost-found"
-for name in FETCH_HEAD ORIG_HEAD MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD REBASE_HEAD BISECT_LOG AUTO_MERGE \
-    logs worktrees modules rebase-merge rebase-apply sequencer rr-cache svn lfs objects/info/alternates \
+for name in FETCH_HEAD ORIG_HEAD logs; do  # of what an agent starts with these may name the past
+  if [ -e "$git/$name" ]; then
+    grep -rhoaE '\b([0-9a-f]{64}|[0-9a-f]{40})\b' "$git/$name" | grep -v '^0*$' | sort -u > "$work/named"
+    [ -z "$(comm -13 "$work/past" "$work/named")" ] || say "left in the git folder: $name"
+  fi
+done
+for name in MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD REBASE_HEAD BISECT_LOG AUTO_MERGE COMMIT_EDITMSG MERGE_MSG \
+    worktrees modules rebase-merge rebase-apply sequencer rr-cache svn lfs objects/info/alternates \
     objects/info/http-alternates refs/stash refs/notes refs/replace refs/remotes refs/original; do
   if [ -d "$git/$name" ]; then
     [ -z "$(find "$git/$name" -type f | head -n 1)" ] || say "left in the git folder: $name"
@@ -159,6 +166,14 @@ git config --file "$git/config" --name-only --list \
   | sort -u | sed 's/^/setting: /'
 grep -rlaE '[a-z]+://[^/@[:space:]]+:[^/@[:space:]]+@' "$git/config" 2> /dev/null | sed 's/^/credentials: /'
 git status --porcelain --untracked-files=no | sed 's/^/not clean: /'
+roots=$(git rev-list --max-parents=0 HEAD)
+find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -name .git -prune -print 2> /dev/null \
+  | while IFS= read -r other; do
+      [ "$(cd "$(dirname "$other")" && pwd -P)" != "$(pwd -P)" ] || continue
+      for root in $roots; do
+        if git --git-dir="$other" cat-file -e "$root^{commit}" 2> /dev/null; then say "another copy: $other"; fi
+      done
+    done
 for cache in /root/.cache/pip /home/*/.cache/pip /root/.cache/uv /home/*/.cache/uv; do
   if [ -d "$cache" ] && [ -n "$(find "$cache" -type f | head -n 1)" ]; then say "downloads of packages: $cache"; fi
 done
@@ -193,8 +208,8 @@ def check(box: Sandbox, workdir: str, commit: str) -> list[str]:
     """What a fresh sandbox shows of the repository's future, a line each; empty where it shows nothing.
 
     Looks at references, reflogs, every object there is, what interrupted commands leave, other repositories it draws
-    on, remotes and credentials, hooks, changes of tracked files, and package managers' downloads. It believes the
-    sandbox's git, so it says something only of a sandbox in which no agent has been.
+    on, other copies of it, remotes and credentials, hooks, changes of tracked files, and package managers' downloads.
+    It believes the sandbox's git, so it says something only of a sandbox in which no agent has been.
 
     Args:
         box: where to look.

@@ -101,7 +101,7 @@ class Borrowed:
         commit = commit or self.head
         for name in (f"{commit}^{{commit}}", f"refs/remotes/origin/{commit}^{{commit}}"):
             with contextlib.suppress(NotRestorable):
-                return run_git(self.path, "rev-parse", "-q", "--verify", "--end-of-options", name).decode().split()[-1]
+                return run_git(self.path, "rev-parse", "-q", "--verify", name).decode().strip()
         raise NotRestorable("no_repository", f"there is no commit {commit!r} in it")
 
     def tags_before(self, commit: str) -> dict[str, str]:

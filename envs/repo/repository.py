@@ -47,8 +47,7 @@ def blind_archive(source: str, commit: str, *, at: str = "/testbed", patch: str 
         NotRestorable: ``no_repository``: no such source or commit, or its objects are not complete.
         BadInput: a source or a commit that git would take for something else.
     """
-    if commit and not NAME.fullmatch(commit):
-        raise BadInput(f"no name of a commit: {commit[:80]!r}", field="repository.commit")
+    _check_name(commit)
     with borrowed(source, commit) as own:
         full = own.resolve(commit)
         tags = {} if patch else own.tags_before(full)
@@ -65,6 +64,11 @@ def blind_archive(source: str, commit: str, *, at: str = "/testbed", patch: str 
         return data
 
 
+def _check_name(commit: str) -> None:
+    if commit and not NAME.fullmatch(commit):
+        raise BadInput(f"no name of a commit: {commit[:80]!r}", field="repository.commit")
+
+
 def setup_of(spec: RepoTask) -> Setup:
     """The task's set-up with its repository: brought first and made blind, then the task's own set-up, then installed.
 
@@ -75,6 +79,7 @@ def setup_of(spec: RepoTask) -> Setup:
     repository, own = spec.repository, spec.setup
     if not spec.workdir.startswith("/") or spec.workdir.rstrip("/") == "":
         raise BadInput(f"no folder for a repository: {spec.workdir!r}", field="workdir")
+    _check_name(repository.commit)
     archives, steps = list(own.archives), []
     if repository.kind == "clone":
         data = blind_archive(repository.source, repository.commit, at=spec.workdir, patch=repository.patch)

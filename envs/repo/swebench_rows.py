@@ -176,9 +176,7 @@ def _dataset(name: str) -> Iterator[Row]:
             raise BadInput(f"no split {chosen!r}; there is: {', '.join(splits)}", file=name)
         for number, row in enumerate(splits[chosen], 1):
             yield Row({key: plain(value) for key, value in row.items()}, name, number)
-    except (FileNotFoundError, ValueError) as error:  # the library's errors for names and files derive from these
-        if isinstance(error, ConnectionError):
-            raise EndpointError(f"the dataset {source} cannot be reached: {error}") from error
+    except (FileNotFoundError, ValueError) as error:  # the library's errors for names and splits derive from these
         raise BadInput(f"no such dataset: {error}", file=name) from error
     except OSError as error:
         raise EndpointError(f"the dataset {source} cannot be reached: {error}") from error

@@ -136,6 +136,14 @@ def test_nothing_of_the_future_is_in_the_sandbox(
     assert box.run(f"{work} && git gc -q").status == 0
 
 
+def test_what_an_agent_leaves_of_the_past_is_no_future(
+    planted: Planted, started: Callable[[RepoTask], Sandbox]
+) -> None:
+    box = started(clone_of(planted))
+    assert box.run("git checkout -q --detach HEAD~ && git checkout -q main && git reset -q --hard HEAD").status == 0
+    assert blind.check(box, WORKDIR, planted.start) == []
+
+
 def test_check_names_what_shows(planted: Planted, started: Callable[[RepoTask], Sandbox]) -> None:
     spec = in_image(planted)
     raw = spec.model_copy(update={"repository": Repository(kind="archive")})
@@ -158,6 +166,7 @@ def test_check_names_what_shows(planted: Planted, started: Callable[[RepoTask], 
         "setting: remote.origin.url",
         "credentials: ",
         "downloads of packages: /root/.cache/pip",
+        "another copy: /opt/copy/.git",
     ):
         assert part in text, (part, text)
 
@@ -303,6 +312,12 @@ def test_what_git_would_take_for_an_option_or_a_program_is_refused(
     with pytest.raises((BadInput, NotRestorable)):
         blind_archive(source.format(mark=mark, source=planted.path), commit_name.format(mark=mark))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["--output=/tmp/x", "-h", "a b", "$(touch /tmp/x)^0"])
+def test_no_commit_of_an_image_is_an_option(name: str) -> None:
+    with pytest.raises(BadInput, match="no name of a commit"):
+        setup_of(RepoTask(repository=Repository(kind="image", commit=name)))
 
 
 def test_a_hostile_source_runs_nothing(planted: Planted, tmp_path: Path) -> None:

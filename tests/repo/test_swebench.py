@@ -172,6 +172,19 @@ def test_every_way_of_storing_rows_reads_the_same(
     assert [row.data for row in raw_rows(write(rows, tmp_path / "rows"))] == rows
 
 
+def test_a_dataset_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("datasets", "swebench")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    (tmp_path / "empty").mkdir()
+    for where in (f"hf:{tmp_path}/empty", f"hf:{tmp_path}/nowhere"):
+        with pytest.raises(BadInput, match="no such dataset"):
+            list(raw_rows(where))
+    (tmp_path / "rows").mkdir()
+    where = _dataset([ROW], tmp_path / "rows")
+    with pytest.raises(BadInput, match="no split 'dev'"):
+        list(raw_rows(f"{where}:dev"))
+
+
 def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(ROW) + "\n\n{broken\n")
