@@ -1,0 +1,517 @@
+"""What of an agent's work is graded, and what the verdict says. The cheats have a file of their own."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from needs import missing
+from sandboxes import taken
+from slugs import FILES, FIX, HIDDEN, REFERENCE, ROOT, slug_task
+
+from pivotgym.envs.errors import BadInput, MissingExtra
+from pivotgym.envs.repo.changes import Change, Item, loaded, read_change
+from pivotgym.envs.repo.grading import grade, run_names
+from pivotgym.envs.repo.log_parsers import get_log_parser, register_log_parser
+from pivotgym.envs.repo.patches import apply_patch, patch_paths, patched
+from pivotgym.envs.repo.rules import Rules, is_known_module, leads_outside, modules_of
+from pivotgym.envs.repo.tasks import RepoTask
+from pivotgym.envs.sandbox import Backend, SandboxConfig, SandboxUnavailable, Snapshot, get_backend
+from pivotgym.envs.terminal.env import NoGoal
+from pivotgym.envs.terminal.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    try:
+        backend = get_backend("bubblewrap")
+        backend.clean()
+    except SandboxUnavailable as error:
+        missing(str(error))
+    return backend
+
+
+@pytest.fixture(scope="module")
+def pristine(backend: Backend) -> Iterator[Snapshot]:
+    box = prepare(backend, slug_task(), "host")
+    snapshot = taken(box)
+    box.stop()
+    yield snapshot
+    backend.close(snapshot)
+
+
+@pytest.fixture(scope="module")
+def fixed(backend: Backend, pristine: Snapshot) -> Iterator[Snapshot]:
+    snapshot = patched(backend, pristine, REFERENCE, ROOT)
+    yield snapshot
+    backend.close(snapshot)
+
+
+def state(backend: Backend, start: Snapshot, script: str) -> Snapshot:
+    with loaded(backend, start) as box:
+        result = box.run(f"cd {ROOT}; {script}")
+        assert result.status == 0, result
+        return taken(box)
+
+
+def change_of(backend: Backend, start: Snapshot, script: str) -> Change:
+    final = state(backend, start, script)
+    try:
+        return read_change(backend, start, final, ROOT, Rules.of(["tests/test_slug.py"]))
+    finally:
+        backend.close(final)
+
+
+# The change ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("textkit/slug.py", None),
+        ("textkit/testing.py", None),
+        ("docs/conf.py", None),
+        ("setup.py", None),
+        (".gitignore", None),
+        (".gitattributes", None),
+        ("environment/a.py", None),
+        ("textkit/build/a.py", None),
+        ("package/tests/helpers.py", None),  # no test that decides lives there
+        (".git", ".git"),
+        ("vendor/x/.git/config", "vendor/x/.git"),
+        (".GIT/config", ".GIT"),
+        ("a/__pycache__/b.cpython-311.pyc", "a/__pycache__"),
+        ("textkit/slug.pyc", "textkit/slug.pyc"),
+        ("textkit/slug.cpython-311-x86_64-linux-gnu.so", "textkit/slug.cpython-311-x86_64-linux-gnu.so"),
+        ("lib/x.so.1.2", "lib/x.so.1.2"),
+        ("conftest.py", "conftest.py"),
+        ("a/b/conftest.py", "a/b/conftest.py"),
+        (".pytest.ini", ".pytest.ini"),
+        ("pytest.toml", "pytest.toml"),
+        ("tox.ini", "tox.ini"),
+        ("setup.cfg", "setup.cfg"),
+        ("pyproject.toml", "pyproject.toml"),
+        ("a/sitecustomize.py", "a/sitecustomize.py"),
+        ("usercustomize/__init__.py", "usercustomize"),
+        ("x.pth", "x.pth"),
+        ("x.egg-info/entry_points.txt", "x.egg-info"),
+        ("x-1.dist-info/RECORD", "x-1.dist-info"),
+        (".venv/bin/python", ".venv"),
+        ("venv/bin/python", "venv/bin/python"),
+        ("build/lib/a.py", "build/lib/a.py"),
+        ("tests/test_slug.py", "tests/test_slug.py"),
+        ("tests/data/table.csv", "tests/data/table.csv"),
+        ("tests", "tests"),
+        ("textkit/test_new.py", "textkit/test_new.py"),
+        ("textkit/slug_test.py", "textkit/slug_test.py"),
+        ("plain/checks.py", "plain/checks.py"),
+        ("plain", "plain"),
+    ],
+)
+def test_which_paths_may_change(path: str, what: str | None) -> None:
+    refusal = Rules.of(["tests/test_slug.py", "./plain/checks.py"]).refusal(path)
+    assert (None if refusal is None else refusal[0]) == what
+
+
+def test_a_build_of_the_tasks_own_may_bring_extensions() -> None:
+    rules = Rules.of(["tests/test_slug.py"], artefacts=True)
+    assert rules.refusal("textkit/fast.so") is None and rules.refusal("build/lib/fast.o") is None
+    assert rules.refusal("textkit/fast.pyc") is not None and rules.refusal("conftest.py") is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "outside"),
+    [
+        ("a", "b", False),
+        ("a/b", "../c/d", False),
+        ("a/b/c", "../../d", False),
+        ("a", ".", False),
+        ("a", "/testbed/b", True),
+        ("a", "..", True),
+        ("a/b", "../..", True),
+        ("a", "b/../../c", True),
+        ("a/b", "c/../d", True),  # where c is a link, that is somewhere else
+        ("a", ".git/hooks", True),
+    ],
+)
+def test_which_links_lead_out(path: str, target: str, outside: bool) -> None:
+    assert leads_outside(path, target) == outside
+
+
+def test_which_paths_make_top_level_modules() -> None:
+    roots = {"", "src", "tests"}
+    assert modules_of("json.py", roots) == {("", "json")}
+    assert modules_of("src/json/__init__.py", roots) == {("src", "json")}
+    assert modules_of("tests/re.cpython-311-x86_64-linux-gnu.so", roots) == {("tests", "re")}
+    assert modules_of("json", roots, link=True) == {("", "json")}
+    assert not modules_of("json/data.txt", roots) and not modules_of("pkg/json.py", roots)
+    assert is_known_module("json") and is_known_module("_pytest") and not is_known_module("textkit")
+
+
+def test_what_a_change_holds(backend: Backend, pristine: Snapshot) -> None:
+    change = change_of(
+        backend,
+        pristine,
+        "rm -r README.md tests; chmod +x textkit/slug.py; mkdir -p new/deep empty; echo x > new/deep/file; "
+        "touch /elsewhere; ln -s slug.py textkit/l; ln -s textkit linked; printf '\\xff\\0' > binary",
+    )
+    assert change.items == {
+        "README.md": Item("absent", was="file"),
+        "textkit/slug.py": Item("file", FILES["textkit/slug.py"].encode(), True, was="file"),
+        "new/deep/file": Item("file", b"x\n"),
+        "textkit/l": Item("link", target="slug.py"),
+        "linked": Item("link", target="textkit"),
+        "binary": Item("file", b"\xff\0"),
+    }
+    assert set(change.left_out) == {
+        "tests",
+        "tests/conftest.py",
+        "tests/test_slug.py",
+        "tests/test_slug_case.py",
+    } and not (change.problem)
+
+
+def test_folders_links_and_files_in_each_others_place(backend: Backend, pristine: Snapshot) -> None:
+    """Whatever takes whatever's place, the fork has it, and nothing is written through a link."""
+    script = (
+        "mv textkit kept; ln -s kept textkit; rm README.md; mkdir README.md; echo x > README.md/x; "
+        "rm -rf docs; echo 'import sys' > kept/more.py"
+    )
+    first = state(backend, pristine, "mkdir docs; echo a > docs/a; ln -s docs manual; git add -A; git commit -qm docs")
+    final = state(
+        backend, first, f"{script}; rm manual; mkdir manual; echo b > manual/b; {FIX.replace('textkit/', 'kept/')}"
+    )
+    try:
+        verdict = grade(backend, slug_task(), first, final)
+        assert verdict.reward == 1.0, verdict
+        assert {"docs/a", "manual/b", "textkit", "textkit/slug.py", "README.md/x"} <= set(verdict.evidence["changed"])
+    finally:
+        backend.close(first)
+        backend.close(final)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (f"cd / && rm -rf {ROOT}", "the repository's folder /testbed is gone"),
+        (f"cd / && mv {ROOT} /t && ln -s /t {ROOT}", "the repository's folder /testbed is a link now"),
+        ("for i in $(seq 4100); do echo $i > f$i; done", "the change has more than 4000 files"),
+        ("for i in $(seq 10); do head -c 7000000 /dev/zero > f$i; done", "the change has more than 64 MiB"),
+    ],
+)
+def test_a_change_that_cannot_be_taken_is_a_verdict(
+    script: str, reason: str, backend: Backend, pristine: Snapshot
+) -> None:
+    final = state(backend, pristine, script)
+    try:
+        verdict = grade(backend, slug_task(), pristine, final)
+    finally:
+        backend.close(final)
+    assert verdict.reward == 0.0 and verdict.reason == reason and verdict.evidence["problem"] == reason
+    assert set(verdict.evidence["pass_to_pass"].values()) == {"not run"}
+
+
+def test_a_module_of_the_images_packages_is_not_replaced(backend: Backend, pristine: Snapshot) -> None:
+    """What the tests' interpreter can import stays what it is; a module of the repository's own may be new."""
+    final = state(
+        backend,
+        pristine,
+        f"{FIX}\necho 'raise SystemExit' > iniconfig.py; echo > fresh.py; mkdir src; echo > src/pluggy.py",
+    )
+    try:
+        verdict = grade(backend, slug_task(), pristine, final)
+    finally:
+        backend.close(final)
+    assert verdict.reward == 1.0, verdict
+    assert set(verdict.evidence["left_out"]) == {"iniconfig.py", "src/pluggy.py"}
+    assert set(verdict.evidence["changed"]) == {"fresh.py", "textkit/slug.py"}
+
+
+# Verdicts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["pytest", "unittest"])
+def test_the_reference_earns_one_and_nothing_earns_none(
+    style: str, backend: Backend, pristine: Snapshot, fixed: Snapshot
+) -> None:
+    task = slug_task(style)
+    assert task.tests is not None
+    right, wrong = grade(backend, task, pristine, fixed), grade(backend, task, pristine, pristine)
+    assert right.reward == 1.0 and right.rule == "goal", right
+    assert right.evidence["fail_to_pass"] == dict.fromkeys(task.tests.fail_to_pass, "passed")
+    assert right.evidence["pass_to_pass"] == dict.fromkeys(task.tests.pass_to_pass, "passed")
+    assert {"fork", "change", "tests", "total"} <= set(right.evidence["seconds"])
+    assert wrong.reward == 0.0 and "the repository was not changed" in wrong.reason
+    assert wrong.reason.startswith(
+        f"2 of {len(task.tests.fail_to_pass + task.tests.pass_to_pass)} tests that must pass"
+    )
+    assert wrong.evidence["pass_to_pass"] == dict.fromkeys(task.tests.pass_to_pass, "passed")
+    assert "rock-----roll" in wrong.evidence["details"][task.tests.fail_to_pass[0]]
+    json.dumps([right.model_dump(), wrong.model_dump()])
+
+
+def test_what_worked_before_must_go_on(backend: Backend, pristine: Snapshot) -> None:
+    final = state(backend, pristine, f"{FIX}\nsed -i 's/separator, text/\"-\", text/' textkit/slug.py")
+    try:
+        verdict = grade(backend, slug_task(), pristine, final)
+    finally:
+        backend.close(final)
+    assert verdict.reward == 0.0
+    assert verdict.reason == (
+        "1 of 4 tests that must pass do not, 1 of them passed before: tests/test_slug.py::test_separator (failed)"
+    )
+
+
+def test_which_tests_pass_in_a_state(backend: Backend, pristine: Snapshot, fixed: Snapshot) -> None:
+    names = ["tests/test_slug.py::test_ends", "tests/test_slug.py::test_simple", "tests/test_slug.py::test_no_such"]
+    before, now = (run_names(backend, slug_task(), pristine, each, names) for each in (pristine, fixed))
+    assert [before.passed(name) for name in names] == [False, True, False]
+    assert [now.passed(name) for name in names] == [True, True, False]
+    assert now.results[names[2]].outcome == "missing" and "textkit/slug.py" in now.change.items
+
+
+def test_tests_may_come_as_a_patch(backend: Backend, pristine: Snapshot, fixed: Snapshot) -> None:
+    path, text = HIDDEN["pytest"]
+    patch = diff(FILES[path], text, path)
+    task = slug_task(files={}, patch=patch)
+    # An agent's own edit of the patched file does not keep the patch from applying.
+    edited = state(backend, fixed, f"echo '# mine' > {path}")
+    try:
+        assert grade(backend, task, pristine, edited).reward == 1.0
+    finally:
+        backend.close(edited)
+    assert grade(backend, task, pristine, pristine).reward == 0.0
+    with pytest.raises(BadInput, match=r"tests\.patch.*does not apply"):
+        grade(backend, slug_task(files={}, patch=diff("nothing\nlike\nit\n", "x\n", path)), pristine, fixed)
+
+
+def test_no_tests_no_goal(backend: Backend, pristine: Snapshot) -> None:
+    with pytest.raises(NoGoal):
+        grade(backend, RepoTask(workdir=ROOT), pristine, pristine)
+    with pytest.raises(NoGoal):
+        grade(backend, slug_task(fail_to_pass=[], pass_to_pass=[]), pristine, pristine)
+    with pytest.raises(BadInput, match=r"tests\.files.*outside of the repository"):
+        grade(backend, slug_task(files={"../x": ""}), pristine, pristine)
+
+
+def test_preparing_sees_the_change_but_decides_nothing(backend: Backend, pristine: Snapshot) -> None:
+    """The preparation runs the agent's code as root: what that does outside of the repository is forgotten."""
+    setup = (
+        "import glob, os\n"
+        "for path in glob.glob('/usr/bin/python3*'): os.remove(path)\n"
+        "open('conftest.py', 'w').write('0/0')\n"
+    )
+    task = slug_task(prepare="echo MADE = $((6 * 7)) > textkit/made.py\n[ ! -e setup.py ] || python3 setup.py")
+    change = f"{FIX}\necho 'import textkit.made' >> textkit/slug.py; cat > setup.py <<'EOF'\n{setup}EOF"
+    final = state(backend, pristine, change)
+    try:
+        verdict = grade(backend, task, pristine, final)
+    finally:
+        backend.close(final)
+    assert verdict.reward == 1.0, verdict
+    assert "textkit/made.py" in verdict.evidence["changed"] and "conftest.py" not in verdict.evidence["changed"]
+    broken = state(backend, pristine, f"{FIX}\necho 'import sys; sys.exit(3)' > setup.py")
+    try:
+        verdict = grade(backend, task, pristine, broken)
+    finally:
+        backend.close(broken)
+    assert verdict.reward == 0.0 and "cannot be prepared with the change: ended with status 3" in verdict.reason
+    with pytest.raises(BadInput, match=r"tests\.prepare.*fails without any change"):
+        grade(backend, slug_task(prepare="exit 4"), pristine, pristine)
+
+
+# Commands and logs -----------------------------------------------------------------------------------------------
+
+
+def command_task(command: str, **tests: object) -> RepoTask:
+    return slug_task(runner="command", command=command, parser="pytest", **tests)
+
+
+RUN = "python3 -m pytest -rA -p no:cacheprovider tests/test_slug.py"
+
+
+def test_a_tasks_own_command(backend: Backend, pristine: Snapshot, fixed: Snapshot) -> None:
+    task = command_task(RUN)
+    assert grade(backend, task, pristine, fixed).reward == 1.0
+    wrong = grade(backend, task, pristine, pristine)
+    assert wrong.reward == 0.0 and wrong.evidence["fail_to_pass"]["tests/test_slug.py::test_ends"] == "failed"
+    assert wrong.evidence["pass_to_pass"]["tests/test_slug.py::test_simple"] == "passed"
+    late = grade(backend, command_task(f"{RUN}; sleep 100", timeout=3.0), pristine, fixed)
+    assert late.reward == 0.0 and late.reason == "the tests' command did not end in time"
+    with pytest.raises((BadInput, MissingExtra)):
+        grade(backend, slug_task(runner="command", command=RUN, parser="no_such"), pristine, fixed)
+
+
+def test_a_log_that_breaks_its_parser_is_a_verdict(backend: Backend, pristine: Snapshot, fixed: Snapshot) -> None:
+    register_log_parser("breaks", lambda log: {log.split("\0")[1]: "passed"})
+    verdict = grade(backend, slug_task(runner="command", command=RUN, parser="breaks"), pristine, fixed)
+    assert verdict.reward == 0.0 and "log cannot be read: IndexError" in verdict.reason
+
+
+def test_an_expected_failure_counts_where_it_was_expected_before(backend: Backend, pristine: Snapshot) -> None:
+    path, text = HIDDEN["pytest"]
+    marked = text.replace("def test_separator", "@pytest.mark.xfail\ndef test_separator").replace("a_title", "b")
+    marked = f"import pytest\n{marked}"
+    fixed = state(backend, pristine, FIX)
+    liar = state(
+        backend, pristine, f"{FIX}\nprintf 'import pytest\\nslugify = lambda *a: pytest.xfail()' >> textkit/slug.py"
+    )
+    try:
+        assert grade(backend, command_task(RUN, files={path: marked}), pristine, fixed).reward == 1.0
+        verdict = grade(backend, command_task(RUN, files={path: marked}), pristine, liar)
+        assert verdict.reward == 0.0
+        assert verdict.evidence["pass_to_pass"] == {
+            "tests/test_slug.py::test_simple": "skipped",
+            "tests/test_slug.py::test_separator": "passed",
+        }
+    finally:
+        backend.close(fixed)
+        backend.close(liar)
+
+
+LOGGED = """
+import pytest
+
+@pytest.mark.parametrize("text", ["plain", "a - b", "[x] - y", "a b"])
+def test_passes(text): print("FAILED test_log.py::test_passes[plain] - printed")
+
+@pytest.mark.parametrize("text", ["a - b"])
+def test_fails(text): assert text == "other - text"
+
+@pytest.fixture
+def broken(): raise ValueError("no - fixture")
+
+def test_error(broken): pass
+def test_both(request): request.addfinalizer(lambda: 1 / 0)
+def test_skipped(): pytest.skip("why")
+@pytest.mark.xfail
+def test_expected(): assert False
+@pytest.mark.xfail
+def test_unexpected(): pass
+class TestGroup:
+    def test_inside(self): pass
+"""
+
+
+def test_the_log_of_pytest(tmp_path: Path) -> None:
+    """Against pytest's own report, with outcomes and messages of every kind."""
+    (tmp_path / "test_log.py").write_text(LOGGED)
+    options = ["-rA", "--color=yes", "--junitxml=report.xml", "-p", "no:cacheprovider"]
+    run = [sys.executable, "-m", "pytest", *options, "test_log.py"]
+    log = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    found = get_log_parser("pytest")(log)
+    expected = {}
+    for case in ElementTree.parse(tmp_path / "report.xml").iter("testcase"):
+        kinds = {child.tag for child in case if child.tag in ("failure", "error", "skipped")}
+        group = "::TestGroup" if case.get("classname") == "test_log.TestGroup" else ""
+        outcome = {"failure": "failed", "error": "error", "skipped": "skipped"}.get(min(kinds, default=""), "passed")
+        name = f"test_log.py{group}::{case.get('name')}"
+        expected[name] = "error" if "error" in (outcome, expected.get(name)) else outcome
+    del expected["test_log.py::test_skipped"]  # the summary gives its place, not its name
+    expected |= {"test_log.py::test_expected": "xfailed", "test_log.py::test_unexpected": "xpassed"}
+    assert found == expected and len(found) == 10
+
+
+def test_of_two_summaries_the_last_one_counts() -> None:
+    head = "=========================== short test summary info ============================"
+    log = f"{head}\nPASSED a.py::test_a\n{head}\nPASSED a.py::test_b\nFAILED a.py::test_b - no\n"
+    assert get_log_parser("pytest")(log) == {"a.py::test_b": "failed"}
+    assert get_log_parser("pytest")("PASSED a.py::test_a\n") == {}
+
+
+# Patches ---------------------------------------------------------------------------------------------------------
+
+
+def diff(old: str, new: str, path: str) -> str:
+    lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"a/{path}", f"b/{path}")
+    return "".join(lines)
+
+
+def test_paths_of_real_patches(shared_data: Path, tmp_path: Path) -> None:
+    """Against what git counts in the patches of SWE-bench's rows."""
+    rows = json.loads((shared_data / "swe" / "swe-bench-lite-test.json").read_text())
+    for patch in [row[key] for row in rows for key in ("patch", "test_patch")]:
+        count = ["git", "apply", "--numstat", "-z", "-"]
+        said = subprocess.run(count, input=patch, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert patch_paths(patch) == sorted(line.split("\t")[2] for line in said.stdout.split("\0") if line)
+
+
+def test_paths_of_patches_of_every_kind() -> None:
+    patch = (
+        "From: someone\n---\n 1 file\n"
+        "diff --git a/old name b/new name\nsimilarity index 100%\nrename from old name\nrename to new name\n"
+        "diff --git a/empty b/empty\nnew file mode 100644\nindex 0000000..e69de29\n"
+        'diff --git "a/\\303\\244.txt" "b/\\303\\244.txt"\n--- "a/\\303\\244.txt"\n+++ "b/\\303\\244.txt"\n'
+        "@@ -1,2 +1 @@\n--- a/no header\n-x\n+++ b/neither\n"
+        "--- /dev/null\n+++ b/made.py\t2024-01-01 00:00:00\n@@ -0,0 +1 @@\n+x\n"
+        "--- plain/gone.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
+    )
+    assert patch_paths(patch) == ["empty", "made.py", "new name", "old name", "plain/gone.py", "ä.txt"]
+    assert patch_paths(" \n") == []
+    for bad in ("no patch", "--- a/../../x\n+++ b/../../x\n", "--- /etc/passwd\n+++ /etc/passwd\n"):
+        with pytest.raises(BadInput, match="patch"):
+            patch_paths(bad)
+
+
+@pytest.mark.parametrize("above", ["git init -q /work", "true"], ids=["a repository above", "no repository"])
+def test_applying_patches(above: str, backend: Backend) -> None:
+    """As git does; inexact context is found; what does not apply says so."""
+    old = "".join(f"line {number}\n" for number in range(20))
+    box = backend.start(SandboxConfig(workdir="/work/x y"))
+    try:
+        box.run(above)
+        box.write_file("/work/x y/a.txt", old.encode())
+        box.write_file("/work/x y/b.txt", b"one\r\ntwo\r\n")
+        apply_patch(box, diff(old, old.replace("line 3\n", "LINE 3\n"), "a.txt"), "/work/x y")
+        assert b"LINE 3" in box.read_file("/work/x y/a.txt")
+        # The lines around are not quite these any more.
+        shifted = old.replace("line 9\n", "line nine\n")
+        apply_patch(box, diff(shifted, shifted.replace("line 12\n", "LINE 12\n"), "a.txt").rstrip("\n"), "/work/x y")
+        assert b"LINE 12\n" in box.read_file("/work/x y/a.txt")
+        apply_patch(box, diff("one\r\ntwo\r\n", "one\r\nzwei\r\n", "b.txt"), "/work/x y")
+        assert box.read_file("/work/x y/b.txt") == b"one\r\nzwei\r\n"
+        apply_patch(box, "", "/work/x y")
+        with pytest.raises(BadInput, match=r"reference.*does not apply"):
+            apply_patch(box, diff("nothing\nlike\nit\n", "x\n", "a.txt"), "/work/x y", field="reference")
+        assert set(box.tree("/work/x y")) <= {"", "a.txt", "b.txt", "a.txt.rej"}
+    finally:
+        box.stop()
+
+
+# Docker ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_grading_on_docker() -> None:
+    try:
+        docker = get_backend("docker")
+        docker.clean()
+    except (SandboxUnavailable, MissingExtra) as error:
+        missing(str(error))
+    from pivotgym.envs.sandbox.docker import DEFAULT_IMAGE
+
+    box = prepare(docker, slug_task(), DEFAULT_IMAGE)
+    start = taken(box)
+    box.stop()
+    states = {
+        f"{FIX}\nln -s slug.py textkit/l; echo x > conftest.py": 1.0,
+        "true": 0.0,
+        "echo 'import os; os._exit(0)' >> textkit/slug.py": 0.0,
+        "rm /usr/bin/python3 /bin/sh /bin/bash; rm -rf tests": 0.0,
+        "cd /; rm -rf /testbed": 0.0,
+    }
+    for script, reward in states.items():
+        with loaded(docker, start) as box:
+            box.run(f"cd {ROOT}; {script}")
+            final = box.snapshot(live=True)
+        assert final is not None
+        verdict = grade(docker, slug_task(), start, final)
+        docker.close(final)
+        assert verdict.reward == reward, (script, verdict)
+    docker.close(start)
