@@ -151,7 +151,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise MissingExtra("pyarrow", "swebench") from None
+        raise MissingExtra("pyarrow", "datasets") from None
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
@@ -167,7 +167,7 @@ def _dataset(name: str) -> Iterator[Row]:
     try:
         datasets = import_module("datasets")
     except ImportError:
-        raise MissingExtra("datasets", "swebench") from None
+        raise MissingExtra("datasets", "datasets") from None
     source, _, split = name.partition(":")
     try:
         splits = datasets.load_dataset(source, streaming=True)

@@ -143,7 +143,7 @@ def _folder(rows: list[dict[str, Any]], folder: Path) -> Path:
 
 
 def _parquet(rows: list[dict[str, Any]], folder: Path) -> Path:
-    require("pyarrow", "swebench")
+    require("pyarrow", "datasets")
     import pyarrow
     import pyarrow.parquet
 
@@ -153,7 +153,7 @@ def _parquet(rows: list[dict[str, Any]], folder: Path) -> Path:
 
 
 def _dataset(rows: list[dict[str, Any]], folder: Path) -> str:
-    require("datasets", "swebench")
+    require("datasets", "datasets")
     (folder / "data").mkdir()
     _parquet(rows, folder / "data")
     return f"hf:{folder}"
@@ -173,7 +173,7 @@ def test_every_way_of_storing_rows_reads_the_same(
 
 
 def test_a_dataset_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require("datasets", "swebench")
+    require("datasets", "datasets")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     (tmp_path / "empty").mkdir()
     for where in (f"hf:{tmp_path}/empty", f"hf:{tmp_path}/nowhere"):
@@ -247,7 +247,7 @@ def test_a_missing_package_is_named(package: str, where: str, tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MissingExtra, match=rf"{package}.*pivotgym\[swebench\]"):
+    with pytest.raises(MissingExtra, match=rf"{package}.*pivotgym\[datasets\]"):
         list(raw_rows(where))
 
 
