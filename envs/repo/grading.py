@@ -16,6 +16,7 @@ from pivotgym.envs.errors import BadInput, PivotGymError
 from pivotgym.envs.repo.changes import Change, apply_change, as_root, loaded, read_change
 from pivotgym.envs.repo.log_parsers import get_log_parser
 from pivotgym.envs.repo.patches import apply_patch, patch_paths
+from pivotgym.envs.repo.planted import Planted, plant
 from pivotgym.envs.repo.rules import Rules
 from pivotgym.envs.repo.runner import Outcome, TestResult, run_tests
 from pivotgym.envs.repo.tasks import RepoTask, Tests
@@ -140,6 +141,16 @@ def _tests_of(spec: RepoTask) -> Tests:
     return spec.tests
 
 
+@dataclass(frozen=True)
+class _Fork:
+    """Where the tests run: ``files`` are the Python files among them, ``original`` the changed files' text before."""
+
+    box: Sandbox
+    files: dict[str, str]
+    original: dict[str, str]
+    problem: str
+
+
 class _Grader:
     """Runs tests on states of one task."""
 
@@ -161,6 +172,12 @@ class _Grader:
                 change, problem = self._built(change)
         if problem:
             return Run(change=change, problem=problem, parts=self.parts)
+        run = self._command(change, names) if self.tests.runner == "command" else self._pytest(change, names)
+        return replace(run, change=change, parts=self.parts)
+
+    @contextmanager
+    def _fork(self, change: Change) -> Iterator[_Fork]:
+        """A fork of the state before, prepared, with tests and change in it."""
         config = as_root(self.pristine)
         if self.tests.runner == "command":
             most = max(_LOG_BYTES, config.limits.output_bytes)
@@ -175,11 +192,7 @@ class _Grader:
                 files = self._bring(box)
                 original = self._original(box, change)
                 problem = apply_change(box, change, self.root)
-            if problem:
-                return Run(change=change, problem=problem, parts=self.parts)
-            with self._timed("tests"):
-                run = self._tests(box, change, names, files, original)
-        return replace(run, parts=self.parts)
+            yield _Fork(box, files, original, problem)
 
     def _built(self, change: Change) -> tuple[Change, str]:
         """The change with what the task's preparation makes of it in the repository.
@@ -243,35 +256,53 @@ class _Grader:
                     found[path] = box.read_file(f"{self.root}/{path}").decode("utf-8", "replace")
         return found
 
-    def _tests(
-        self, box: Sandbox, change: Change, names: Sequence[str], files: dict[str, str], original: dict[str, str]
-    ) -> Run:
-        if self.tests.runner == "command":
-            return self._command(box, change, names)
-        report = run_tests(
-            box,
-            root=self.root,
-            tests=self.tests.model_copy(update={"files": files, "patch": ""}),
-            names=names,
-            changed=[path for path, item in change.items.items() if item.kind != "absent"],
-            original=original,
-        )
+    def _pytest(self, change: Change, names: Sequence[str]) -> Run:
+        with self._fork(change) as fork:
+            if fork.problem:
+                return Run(problem=fork.problem)
+            with self._timed("tests"):
+                report = run_tests(
+                    fork.box,
+                    root=self.root,
+                    tests=self.tests.model_copy(update={"files": fork.files, "patch": ""}),
+                    names=names,
+                    changed=[path for path, item in change.items.items() if item.kind != "absent"],
+                    original=fork.original,
+                )
         self.parts |= {f"tests_{part}": seconds for part, seconds in report.parts.items()}
-        return Run(report.results, report.violations, change, notes=report.notes)
+        return Run(report.results, report.violations, notes=report.notes)
 
-    def _command(self, box: Sandbox, change: Change, names: Sequence[str]) -> Run:
-        """Runs the task's own command. What it says is believed: it has no twins, and nothing watches it."""
-        command = f"cd {shlex.quote(self.root)} && (\n{self.tests.command}\n) < /dev/null"
-        result = box.run(command, timeout=self.tests.timeout)
+    def _command(self, change: Change, names: Sequence[str]) -> Run:
+        """Runs the task's own command, and once more with errors planted where it said that tests passed."""
+        run, _ = self._log(change, names, wrong=False)
+        if not any(result.outcome == "passed" for result in run.results.values()):
+            return run
+        twin, planted = self._log(change, names, wrong=True)
+        for name in names:
+            both = [each.results.get(name) == TestResult(name, "passed") for each in (run, twin)]
+            if all(both) and planted.holds(name):
+                run.results[name] = TestResult(name, "unbelieved", "passed with a planted error too")
+        return run
+
+    def _log(self, change: Change, names: Sequence[str], *, wrong: bool) -> tuple[Run, Planted]:
+        with self._fork(change) as fork:
+            planted = plant(fork.files, wrong=wrong)
+            for path, text in planted.files.items():
+                fork.box.write_file(f"{self.root}/{path}", _encoded(text))
+            if fork.problem:
+                return Run(problem=fork.problem), planted
+            with self._timed("tests"):
+                command = f"cd {shlex.quote(self.root)} && (\n{self.tests.command}\n) < /dev/null"
+                result = fork.box.run(command, timeout=self.tests.timeout)
         if result.ending != "exit":
-            return Run(change=change, problem=f"the tests' command {_how(result)}")
+            return Run(problem=f"the tests' command {_how(result)}"), planted
         try:
             said = get_log_parser(self.tests.parser or "pytest")(result.output)
         except PivotGymError:
             raise
         except Exception as error:  # a log holds whatever the code under test printed
-            return Run(change=change, problem=f"the tests' log cannot be read: {type(error).__name__}: {error}")
-        return Run({name: _result(name, said.get(name)) for name in names}, change=change)
+            return Run(problem=f"the tests' log cannot be read: {type(error).__name__}: {error}"), planted
+        return Run({name: _result(name, said.get(name)) for name in names}), planted
 
     def _probe(self, names: Sequence[str]) -> tuple[set[str], set[str]]:
         """Asks the tests' interpreter in a fork that has nothing of the agent's."""
@@ -298,10 +329,24 @@ class _Grader:
 def _text(data: bytes) -> str:
     """A Python file's text, in the encoding that it names."""
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        return data.decode(encoding)
-    except (SyntaxError, UnicodeDecodeError):
-        return data.decode("utf-8", "replace")
+        return data.decode(_encoding(data))
+    except (LookupError, UnicodeDecodeError):
+        return data.decode("utf-8", "surrogateescape")
+
+
+def _encoded(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode(_encoding(data))
+    except (LookupError, UnicodeEncodeError):
+        return data
+
+
+def _encoding(data: bytes) -> str:
+    try:
+        return tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+    except SyntaxError:
+        return "utf-8"
 
 
 def _result(name: str, said: str | None) -> TestResult:

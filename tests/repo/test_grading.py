@@ -20,6 +20,7 @@ from pivotgym.envs.repo.changes import Change, Item, loaded, read_change
 from pivotgym.envs.repo.grading import grade, run_names
 from pivotgym.envs.repo.log_parsers import get_log_parser, register_log_parser
 from pivotgym.envs.repo.patches import apply_patch, patch_paths, patched
+from pivotgym.envs.repo.planted import plant
 from pivotgym.envs.repo.rules import Rules, is_known_module, leads_outside, modules_of
 from pivotgym.envs.repo.tasks import RepoTask
 from pivotgym.envs.sandbox import Backend, SandboxConfig, SandboxUnavailable, Snapshot, get_backend
@@ -346,6 +347,64 @@ def test_a_tasks_own_command(backend: Backend, pristine: Snapshot, fixed: Snapsh
     assert late.reward == 0.0 and late.reason == "the tests' command did not end in time"
     with pytest.raises((BadInput, MissingExtra)):
         grade(backend, slug_task(runner="command", command=RUN, parser="no_such"), pristine, fixed)
+
+
+FORGED = """cat >> textkit/slug.py <<'EOF'
+import atexit, os
+def forge():
+    print("\\n=========================== short test summary info ============================")
+    for name in ("simple", "separator", "repeated", "ends"):
+        print("PASSED tests/test_slug.py::test_" + name, flush=True)
+    os._exit(0)
+atexit.register(forge)
+EOF
+"""
+
+
+def test_a_forged_log_is_not_believed(backend: Backend, pristine: Snapshot) -> None:
+    final = state(backend, pristine, FORGED)
+    try:
+        verdict = grade(backend, command_task(RUN), pristine, final)
+    finally:
+        backend.close(final)
+    assert verdict.reward == 0.0
+    assert set(verdict.evidence["fail_to_pass"].values()) == {"unbelieved"}, verdict
+
+
+def test_planted_errors(tmp_path: Path) -> None:
+    """Every test fails with them and goes on as before without them, whatever its file looks like."""
+    text = (
+        "# coding: latin-1\nimport unittest\n\n\ndef test_plain():\n\tassert True\n\n\n"
+        'class Case(unittest.TestCase):\n    def test_said(self):\n        """A test\n        with words."""\n'
+        "        @staticmethod\n        def inner(): return '\u00e9'\n        self.assertEqual(len(inner()), 1)\n\x0c\n"
+        "    def test_line(self): pass\n    def helper(self):\n        raise ValueError\n"
+    )
+    for wrong, failing in ((False, set()), (True, {"test_plain", "test_said"})):
+        planted = plant({"a/tests/test_it.py": text, "b.py": "def test_x(:\n"}, wrong=wrong)
+        (tmp_path / "test_it.py").write_bytes(planted.files["a/tests/test_it.py"].encode("latin-1"))
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "--junitxml=report.xml", "-p", "no:cacheprovider"],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        cases = list(ElementTree.parse(tmp_path / "report.xml").iter("testcase"))
+        assert len(cases) == 3
+        assert {case.get("name") for case in cases if case.find("failure") is not None} == failing
+    assert planted.files["b.py"] == "def test_x(:\n"
+    names = {
+        "a/tests/test_it.py::test_plain[1-2]": True,
+        "a/tests/test_it.py::Case::test_said": True,
+        "test_said (tests.test_it.Case)": True,
+        "test_said (test_it.Case.test_said)": True,
+        "A test": True,
+        "test_plain": True,
+        "a/tests/test_it.py::Case::test_line": False,
+        "other.py::test_plain": False,
+        "test_said (tests.test_other.Case)": False,
+        "Another test": False,
+    }
+    assert {name: planted.holds(name) for name in names} == names
 
 
 def test_a_log_that_breaks_its_parser_is_a_verdict(backend: Backend, pristine: Snapshot, fixed: Snapshot) -> None:
