@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -204,8 +204,7 @@ def test_patches_of_odd_texts(tmp_path: Path) -> None:
         assert (tmp_path / path).read_bytes().decode() == text
 
 
-def write(folder: Path, files: dict[str, str] | object) -> None:
-    assert hasattr(files, "items")
+def write(folder: Path, files: Mapping[str, str]) -> None:
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(text.encode())
@@ -279,6 +278,7 @@ def test_a_project_left_alone_by_what_running_it_leaves(tmp_path: Path) -> None:
     for place in ("repo/kvstore/__pycache__", "repo/.pytest_cache"):
         (folder / place).mkdir(parents=True)
         (folder / place / "x.pyc").write_bytes(b"\xff")
+    (folder / "repo" / ".gitignore").write_text("*.log\n")
     assert load_project(folder) == load_projects()["kvstore"]
 
 

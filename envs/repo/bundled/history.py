@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 BRANCH = "main"
 IGNORED = "__pycache__/\n*.pyc\n.pytest_cache/\n"
-"""``.gitignore`` of a repository that has none."""
+"""``.gitignore`` of every repository."""
 
 _PEOPLE = (
     "Alba Ferrer",
@@ -117,7 +117,7 @@ def _steps(files: Mapping[str, str], rng: random.Random) -> list[Step]:
     tests = [path for path in files if _is_test(path)]
     prose = [path for path in files if path not in tests and path.endswith(_PROSE_SUFFIXES)]
     rest = [path for path in files if path not in modules and path not in tests and path not in prose]
-    start = Step("", _START, {".gitignore": files.get(".gitignore", IGNORED)})
+    start = Step("", _START, {".gitignore": IGNORED})
     for path in rest:
         if "/" not in path:
             start.files[path] = files[path]

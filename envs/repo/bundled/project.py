@@ -27,7 +27,7 @@ PROJECTS = Path(__file__).parent / "projects"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _WORD = re.compile(r"[A-Za-z0-9_]+(?:[ -][A-Za-z0-9_]+)*")
-_PATH = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\-/]*")
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/]*")
 
 
 class Turn(BaseModel):
@@ -264,11 +264,17 @@ def _text(file: Path) -> str:
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Texts by path, sorted, without what running the code leaves behind."""
+    """Texts by path, sorted, without what running the code leaves behind.
+
+    Hidden files are left out: tools that build packages drop them, too, and a task must not depend on that. Every
+    repository gets its ``.gitignore`` with its history.
+    """
     found = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder).as_posix()
-        if not file.is_file() or "__pycache__" in file.parts or ".pytest_cache" in file.parts or file.suffix == ".pyc":
+        if not file.is_file() or "__pycache__" in file.parts or file.suffix == ".pyc":
+            continue
+        if any(part.startswith(".") for part in path.split("/")):
             continue
         if not _PATH.fullmatch(path):
             raise BadInput(f"path {path!r} has characters that a project's paths do not have", file=file)
