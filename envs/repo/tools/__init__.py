@@ -10,8 +10,9 @@ a state of the environment is its sandbox and an :class:`EditorState`::
 
 from __future__ import annotations
 
+from pivotgym.envs.repo.tools.causes import cause_in_repository
 from pivotgym.envs.repo.tools.shown import show_command, show_tool
 from pivotgym.envs.repo.tools.state import EditorState, EditorStyle, ToolResult
 from pivotgym.envs.repo.tools.toolbox import Toolbox
 
-__all__ = ["EditorState", "EditorStyle", "ToolResult", "Toolbox", "show_command", "show_tool"]
+__all__ = ["EditorState", "EditorStyle", "ToolResult", "Toolbox", "cause_in_repository", "show_command", "show_tool"]

@@ -68,7 +68,7 @@ _THINK = _tool(
 )
 _FINISH = _tool(
     "finish",
-    "Ends the task.",
+    "Ends the task with a last message.",
     {
         "message": _text("What was done."),
         "task_completed": _text("Whether it is done.", enum=["true", "false", "partial"]),

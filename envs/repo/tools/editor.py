@@ -78,7 +78,7 @@ class _Editor:
             "insert": self._insert,
             "undo_edit": self._undo,
         }
-        if command not in commands:
+        if not isinstance(command, str) or command not in commands:
             allowed = ", ".join(COMMANDS) if self.openhands else ", ".join(f'"{one}"' for one in COMMANDS)
             name = "oh_editor" if self.openhands else NAMES[0]
             text = f"Unrecognized command {command}. The allowed commands for the {name} tool are: {allowed}"

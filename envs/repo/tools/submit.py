@@ -25,18 +25,18 @@ def submit_staged(session: Session) -> ToolResult:
 
 def _patch(session: Session, *, own_index: bool) -> str:
     """What differs from the last commit, new files and all. Raises Refused where git does not answer."""
-    root = shlex.quote(session.workdir)
+    enter = f"cd {shlex.quote(session.workdir)} && git rev-parse --git-dir > /dev/null || exit 1; "
     if own_index:
         # A copy keeps what the index knows of unchanged files, else git would read them all.
         script = (
-            f"cd {root} && index=$(mktemp) && trap 'rm -f \"$index\"' EXIT && "
+            f"{enter}index=$(mktemp) && trap 'rm -f \"$index\"' EXIT && "
             'cp "$(git rev-parse --git-path index)" "$index" 2>/dev/null; '
             f'export GIT_INDEX_FILE="$index"; git add -A 2>/dev/null; {_DIFF}'
         )
     else:
-        script = f"cd {root} && git add -A 2>/dev/null; {_DIFF}"
+        script = f"{enter}git add -A 2>/dev/null; {_DIFF}"
     result = session.run(f"/bin/sh -c {shlex.quote(script)}")
     if result.ending != "exit" or result.status != 0:
-        told = result.output.strip()[-400:] or f"the command ended with {result.ending}"
+        told = result.output.strip()[:400] or f"the command ended with {result.ending}"
         raise Refused(f"Nothing was handed in: git cannot show the change: {told}", "no_patch")
     return result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pivotgym.envs.repo.tasks import Interface
@@ -14,6 +15,7 @@ from pivotgym.envs.repo.tools.session import Session
 from pivotgym.envs.repo.tools.state import EditorState, Refused, ToolResult
 from pivotgym.envs.repo.tools.submit import submit, submit_staged
 from pivotgym.envs.sandbox import CommandResult, Sandbox
+from pivotgym.envs.terminal.judging import printable
 from pivotgym.envs.trajectory import JsonObject
 
 _Command = Callable[[Session, JsonObject], ToolResult]
@@ -76,9 +78,10 @@ class Toolbox:
                 if typed != name or TYPED in arguments:
                     text = f"Error: `{name}` takes its arguments as they are; it is no shell command to combine.\n"
                     raise Refused(text, "unparsed_command")
-            return command(session, arguments)
+            done = command(session, arguments)
         except Refused as refused:
-            return ToolResult(refused.text, state, refused=refused.kind)
+            return ToolResult(printable(refused.text), state, refused=refused.kind)
+        return replace(done, text=printable(done.text))
 
 
 def _commands_of(interface: Interface) -> dict[str, _Command]:
