@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import shlex
+import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import needs
 import pytest
 
-from pivotgym.envs.repo.runner import TOOLKIT, Report, run_tests
+from pivotgym.envs.repo.runner import INSTALL, TOOLKIT, Report, run_tests, toolkit_archive
 from pivotgym.envs.repo.tasks import Tests
 from pivotgym.envs.sandbox import Sandbox, SandboxConfig, SandboxUnavailable, Snapshot, get_backend
 
@@ -462,3 +467,164 @@ def _names(text: str) -> list[str]:
         for node in ast.parse(text).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.lower().startswith("test")
     ]
+
+
+def test_wrong_code_fails_and_says_why(box: Sandbox) -> None:
+    test = "import it\nimport pytest\n\ndef test_a():\n    assert it.f() == 2\n"
+    test += "\n@pytest.fixture\ndef broken():\n    1 / 0\n"
+    test += "\ndef test_b(broken):\n    pass\n\ndef test_c():\n    assert it.f() == 1\n"
+    report = supervised(box, {"it.py": "def f(): return 1"}, test, "test_a", "test_b", "test_c", "test_d")
+    assert outcomes(report) == {"test_a": "failed", "test_b": "error", "test_c": "passed", "test_d": "missing"}
+    assert "assert 1 == 2" in report.results["test_it.py::test_a"].detail
+    assert "ZeroDivisionError" in report.results["test_it.py::test_b"].detail
+    assert all(len(result.detail) <= 500 for result in report.results.values())
+
+
+def test_broken_file_is_an_error(box: Sandbox) -> None:
+    report = supervised(box, {"it.py": "x = 1"}, "import nowhere\n\ndef test_a():\n    pass\n", "test_a")
+    assert outcomes(report) == {"test_a": "error"}
+    assert "nowhere" in report.results["test_it.py::test_a"].detail
+    assert outcomes(supervised(box, {}, "def test_a(:\n", "test_a")) == {"test_a": "error"}
+
+
+def test_names(box: Sandbox) -> None:
+    test = """
+import pytest
+
+@pytest.mark.parametrize("a", ["x y", "[z]", "ö"])
+def test_p(a):
+    assert a != "[z]"
+
+class TestC:
+    def test_m(self): assert 1
+    def test_n(self): assert 0
+"""
+    names = ["test_p[x y]", "test_p[[z]]", "test_p", "TestC", "TestC::test_m", "TestC::test_n"]
+    report = supervised(box, {}, test, *names)
+    assert outcomes(report) == {
+        "test_p[x y]": "passed",
+        "test_p[[z]]": "failed",
+        "test_p": "failed",
+        "TestC": "failed",
+        "TestC::test_m": "passed",
+        "TestC::test_n": "failed",
+    }
+
+
+def test_files_beside_the_tests(box: Sandbox) -> None:
+    """A conftest.py with a fixture, a helper module and data, all of them the tests' own."""
+    files = {
+        "pkg/__init__.py": "def double(x): return 2 * x",
+        "pytest.ini": "[pytest]\naddopts = -x -n 4 --cov=pkg -v\nmarkers = known: a mark\n",
+    }
+    for path, text in files.items():
+        box.write_file(f"{ROOT}/{path}", text.encode())
+    tests = Tests(
+        files={
+            "tests/__init__.py": "",
+            "tests/conftest.py": "import pytest\n\n@pytest.fixture\ndef fourfold():\n    return 4\n",
+            "tests/support.py": "def read(name):\n    import pathlib\n"
+            "    return (pathlib.Path(__file__).parent / name).read_text()\n",
+            "tests/data.txt": "8",
+            "tests/test_a.py": "import pkg, pytest\nfrom tests.support import read\nfrom .support import read as same\n"
+            "\n@pytest.mark.known\ndef test_a(fourfold):\n    assert pkg.double(fourfold) == int(read('data.txt'))\n"
+            "    assert read is same\n\n@pytest.mark.unknown\ndef test_b(): pass\n",
+        }
+    )
+    names = ["tests/test_a.py::test_a", "tests/test_a.py::test_b"]
+    report = run_tests(box, root=ROOT, tests=tests, names=names, changed=["pkg/__init__.py"])
+    assert [result.outcome for result in report.results.values()] == ["passed", "passed"], report
+    # Nothing of the tests' text is on the disk, and what they run as may not write there.
+    found = box.run(f"grep -rl 'fourfold' {ROOT} /tmp /var/tmp /var/lib/pivotgym* 2> /dev/null").output
+    assert found == "", found
+
+
+def test_nothing_is_left_behind(box: Sandbox) -> None:
+    code = """
+import pathlib, subprocess, tempfile
+def f():
+    pathlib.Path("/tmp/left-by-run").write_text("x")
+    pathlib.Path("/dev/shm/left-by-run").write_text("x")
+    tempfile.mkdtemp(dir="/var/tmp")
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    return 1
+"""
+    test = "import pathlib, it\n\ndef test_a():\n    assert not pathlib.Path('/tmp/left-by-run').exists()\n"
+    test += "    assert it.f() == 1\n"
+    before = box.run("ls -A /tmp /var/tmp /dev/shm; ps ax -o args | grep -c '[s]leep 1000'").output
+    report = supervised(box, {"it.py": code}, test, "test_a")
+    assert outcomes(report) == {"test_a": "passed"}, report
+    assert box.run("ls -A /tmp /var/tmp /dev/shm; ps ax -o args | grep -c '[s]leep 1000'").output == before
+
+
+def test_parts_are_measured(box: Sandbox) -> None:
+    report = supervised(box, {}, "def test_a():\n    assert 1 == 1\n", "test_a")
+    assert set(report.parts) == {"upload", "import", "fork", "tests", "genuine", "twins", "cpu", "rest"}
+    assert report.parts["genuine"] + report.parts["twins"] <= report.parts["tests"] < report.seconds
+    assert report.notes == []
+
+
+def test_the_agents_own_test_is_not_believed(box: Sandbox) -> None:
+    box.write_file(f"{ROOT}/test_own.py", b"def test_a():\n    assert True\n")
+    report = run_tests(box, root=ROOT, tests=Tests(), names=["test_own.py::test_a"], changed=["test_own.py"])
+    assert report.results["test_own.py::test_a"].outcome == "unbelieved"
+
+
+def test_a_file_that_looked_at_frames_before_may_go_on(box: Sandbox) -> None:
+    code = "import sys\n\ndef name():\n    return sys._getframe(1).f_globals['__name__']\n"
+    test = "import it\n\ndef test_a():\n    assert it.name() == __name__\n"
+    assert supervised(box, {"it.py": code}, test, "test_a").violations
+    box.run("git add it.py; git -c user.name=a -c user.email=a@b.c commit -qm it")
+    report = supervised(box, {"it.py": code + "\n\nx = 1\n"}, test, "test_a")
+    assert outcomes(report) == {"test_a": "passed"}, report
+
+
+def test_toolkit_is_for_the_agent_too(box: Sandbox) -> None:
+    """pytest by the .pth file, and no second copy where the interpreter has one."""
+    box.write_file("/tmp/toolkit.tar", toolkit_archive())
+    result = box.run(
+        f"PIVOTGYM_TOOLKIT=/tmp/toolkit.tar bash -c {shlex.quote(INSTALL)} && cd / && python3 -m pytest --version"
+    )
+    assert result.status == 0, result
+    assert result.output.startswith("pytest "), result
+    assert box.run("python3 -c 'import pytest; print(pytest.__file__)'").output.startswith(TOOLKIT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("project", "needed"),
+    [("itsdangerous==2.2.0", ["freezegun"]), ("marshmallow==3.21.3", ["simplejson", "pytz", "packaging"])],
+)
+def test_real_projects_are_believed(box: Sandbox, tmp_path: Path, project: str, needed: list[str]) -> None:
+    """Their own tests, with every file of theirs counted as the agent's and as new."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    loaded = subprocess.run(
+        [*pip, "download", "--no-deps", "--no-binary", ":all:", "-d", str(tmp_path), project], capture_output=True
+    )
+    if loaded.returncode:
+        needs.missing(f"{project} cannot be downloaded")
+    subprocess.run([*pip, "install", "--no-compile", "-t", str(tmp_path / "site"), *needed], check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    folder = tmp_path / archive.name.removesuffix(".tar.gz")
+    subprocess.run([*pip, "install", "--no-compile", "--no-deps", "-t", str(tmp_path / "own"), str(folder)], check=True)
+    box.upload(tmp_path / "site", "/opt/site")
+    (metadata,) = (tmp_path / "own").glob("*.dist-info")
+    box.upload(metadata, f"/opt/site/{metadata.name}")
+    changed, files = [], {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name.startswith("tests/"):
+            files[name] = path.read_text()
+        elif path.is_file():
+            box.write_file(f"{ROOT}/{name}", path.read_bytes())
+            changed += [name] if name.endswith(".py") else []
+    box.run("echo /testbed/src > $(python3 -c 'import site; print(site.getsitepackages()[0])')/own.pth")
+    box.run("echo /opt/site >> $(python3 -c 'import site; print(site.getsitepackages()[0])')/own.pth")
+    names = [name for name in files if Path(name).name.startswith("test_") and "mypy" not in name]
+    assert len(names) >= 5
+    tests = Tests(files=files, timeout=400)
+    report = run_tests(box, root=ROOT, tests=tests, names=names, changed=changed, original={}, twins=2)
+    assert report.violations == []
+    assert {name: result for name, result in report.results.items() if result.outcome != "passed"} == {}

@@ -182,7 +182,7 @@ def _doubt(nodeid: str, case: Case, genuine: Run, place: tuple[str, str] | None,
         return "reported as passed, but the end of its code was not reached"
     shown = False
     for twin in twins:
-        other = twin.cases.get(nodeid, Case())
+        other = twin.cases.get(_counterpart(nodeid, genuine, twin), Case())
         wrong = twin.tables.get(place[0], {}).get(place[1])
         if wrong is None:
             return "a twin has no such test"
@@ -195,6 +195,14 @@ def _doubt(nodeid: str, case: Case, genuine: Run, place: tuple[str, str] | None,
     if not shown and row["plain"]:
         return "no twin of it ran to a planted error"
     return ""
+
+
+def _counterpart(nodeid: str, genuine: Run, twin: Run) -> str:
+    """The same test in a twin. Names made of a time or an address differ; then the place in the order tells."""
+    if nodeid in twin.collected or len(genuine.collected) != len(twin.collected):
+        return nodeid
+    other = twin.collected[genuine.collected.index(nodeid)]
+    return other if other.partition("[")[0] == nodeid.partition("[")[0] else nodeid
 
 
 def _place(nodeid: str, run: Run, marks: set[str]) -> tuple[str, str] | None:

@@ -35,8 +35,10 @@ _CONFIGS = (
     ("tox.ini", "pytest"),
     ("setup.cfg", "tool:pytest"),
 )
-_OWN_WAY = ("-n", "--numprocesses", "--dist", "--cov", "--no-cov", "-x", "--exitfirst", "--maxfail", "--junit", "--html",
-            "--lf", "--ff", "--sw", "--stepwise", "--looponfail", "--reruns", "--forked", "--pdb", "-s")  # fmt: skip
+_OWN_WAY = (
+    "-n", "--numprocesses", "--dist", "--cov", "--no-cov", "-x", "--exitfirst", "--maxfail", "--junit", "--html",
+    "--lf", "--ff", "--sw", "--stepwise", "--looponfail", "--reruns", "--forked", "--pdb", "-s",
+)  # fmt: skip
 """Options of a project's configuration that would run tests elsewhere, stop early or write reports."""
 _WITH_VALUE = frozenset(("-n", "--numprocesses", "--dist", "--maxfail", "--reruns"))
 
@@ -128,10 +130,11 @@ def run_tests(
 
 def _useful(sources: Mapping[str, str], most: int) -> int:
     """How many twins show something new: as many as a test has assertions, and two so that none knows which it is."""
+    planter: Any = Planter
     longest = 0
     for path, text in sources.items():
         try:
-            table = Planter("", path, 0, 1).module(ast.parse(text))
+            table = planter("", path, 0, 1).module(ast.parse(text))
         except (SyntaxError, ValueError, RecursionError):
             # The sandbox's interpreter may read what this one cannot.
             return most
@@ -200,7 +203,8 @@ def _configured(box: Sandbox, root: str, changed: set[str]) -> list[str]:
         if found is not None:
             chosen, options = f"{root}/{name}", found
             break
-    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors", "--rootdir", root, "-c", chosen]
+    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors", "--tb=line"]
+    arguments += ["--rootdir", root, "-c", chosen]
     kept = _kept(options)
     if kept != options.split():
         arguments += ["-o", "addopts=" + " ".join(shlex.quote(word) for word in kept)]

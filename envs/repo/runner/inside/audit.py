@@ -80,12 +80,16 @@ _QUIET = {
     "collections": ("namedtuple",),
     "logging": ("currentframe", "<lambda>", "findCaller", "_is_internal_frame", "formatException"),
     "warnings": None,
-    "traceback": ("extract", "_walk_tb_with_full_positions", "_extract_from_extended_frame_gen", "extended_frame_gen", "walk_tb", "__init__",
-                  "_get_code_position", "clear_frames", "print_tb", "extract_tb"),
-    "inspect": ("_signature_from_function", "_has_code_flag", "_signature_from_callable", "signature", "getfullargspec",
-                "isgeneratorfunction", "iscoroutinefunction", "unwrap", "_signature_fromstr", "getmodule",
-                "_signature_is_functionlike", "_has_coroutine_mark", "isasyncgenfunction", "getcoroutinestate",
-                "getgeneratorstate", "_is_wrapper"),
+    "traceback": (
+        "extract", "_walk_tb_with_full_positions", "_extract_from_extended_frame_gen", "extended_frame_gen", "walk_tb",
+        "__init__", "_get_code_position", "clear_frames", "print_tb", "extract_tb",
+    ),
+    "inspect": (
+        "_signature_from_function", "_has_code_flag", "_signature_from_callable", "signature", "getfullargspec",
+        "isgeneratorfunction", "iscoroutinefunction", "unwrap", "_signature_fromstr", "getmodule",
+        "_signature_is_functionlike", "_has_coroutine_mark", "isasyncgenfunction", "getcoroutinestate",
+        "getgeneratorstate", "_is_wrapper",
+    ),
 }  # fmt: skip
 _LED_OUT = frozenset((
     ("logging", "currentframe"), ("logging", "<lambda>"), ("traceback", "walk_tb"),
@@ -120,17 +124,18 @@ class Rules:
         self.sites = tuple(place for place in self.trusted if place not in self.stdlib and "-packages" in place)
 
 
-def install(rules, violation):
+def install(rules, violation, reporting=()):
     """Installs the hook. It cannot be taken off, and nothing but it holds what it uses.
 
     Args:
         rules: of this run.
         violation: called with what happened; does not come back.
+        reporting: not empty while pytest makes a report: then its own functions look at many frames.
     """
     if not hasattr(sys, "addaudithook"):
         return
     getframe, real, lookup, starts = sys._getframe, os.path.realpath, dict.get, str.startswith
-    text_type, isfile, function_type, module_type = str, os.path.isfile, types.FunctionType, types.ModuleType
+    text_type, isfile, function_type = str, os.path.isfile, types.FunctionType
     is_type, same_type = isinstance, type
     events, attributes, forbidden = dict(_EVENTS), dict(_ATTRIBUTES), _FORBIDDEN_MODULES
     root, changed, hidden, own = rules.root, rules.changed, rules.hidden, rules.own
@@ -186,9 +191,9 @@ def install(rules, violation):
                 if first and group in (FRAMES, CODE):
                     module = kind[4:]
                     names = lookup(quiet, module, False)
-                    if module in quiet_files or names is None or (names and code.co_name in names):
-                        if untouched(module) and not led_out(module, code, frame):
-                            return None
+                    calm = module in quiet_files or names is None or (names and code.co_name in names)
+                    if calm and untouched(module) and not led_out(module, code, frame):
+                        return None
             elif kind != "loud":
                 return None
             first = False
@@ -220,6 +225,8 @@ def install(rules, violation):
         enter(thread)
         try:
             frame = getframe(1)
+            if reporting and kind_of(frame.f_code.co_filename) in ("loud", "ours"):
+                return
             what = event
             if group is None:
                 what, group = interesting(event, args, frame)

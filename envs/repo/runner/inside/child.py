@@ -246,9 +246,27 @@ def run(job, descriptor, root, import_path):
         # Which test runs is nothing that the code under test needs to know.
         _pytest.runner._update_current_test_var = lambda item, when: None
 
+    reporting = []
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(item, call):
+        reporting.append(True)
+        try:
+            yield
+        finally:
+            reporting.clear()
+
     plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed), root)
     finder = Finder(codes, changed, marks)
-    plugin.pytest_configure = lambda config: sys.meta_path.insert(0, finder)
+    meta_path = sys.meta_path
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(early_config, parser, args):
+        # Before pytest's own finder, which has just been put first.
+        meta_path.insert(0, finder)
+
+    plugin.pytest_load_initial_conftests = pytest_load_initial_conftests
+    plugin.pytest_runtest_makereport = pytest_runtest_makereport
     arguments = list(job["arguments"])
     rules = audit.Rules(root, changed, frozenset(codes), os.path.dirname(__file__), job["allowed"])
 
@@ -260,7 +278,7 @@ def run(job, descriptor, root, import_path):
 
     job.clear()
     del codes, tables
-    audit.install(rules, violation)
+    audit.install(rules, violation, reporting)
     main = pytest.main
     status = main(arguments, plugins=[plugin])
     send({"kind": "done", "status": int(status)})

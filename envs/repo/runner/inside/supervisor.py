@@ -59,7 +59,7 @@ def prepared(root):
     import pytest
 
     plugins = ["_pytest." + name for name in getattr(_pytest.config, "default_plugins", ())]
-    for name in (*_PRELOAD, *plugins, *plug_ins()):
+    for name in (*_PRELOAD, *plugins):
         try:
             __import__(name)
         except Exception:  # pytest will say so, where it matters
@@ -71,15 +71,6 @@ def prepared(root):
 
     del audit, child, integrity, planting, pytest
     return [root] + [entry for entry in full if entry != root]
-
-
-def plug_ins():
-    """Modules of the plug-ins that pytest will load by itself."""
-    import importlib.metadata
-
-    found = importlib.metadata.entry_points()
-    chosen = found.select(group="pytest11") if hasattr(found, "select") else found.get("pytest11", ())
-    return [entry.value.split(":")[0] for entry in chosen]
 
 
 def reachable(root):
@@ -412,10 +403,10 @@ def main():
     until = forked + job["timeout"]
     order = list(range(count))
     chooser.shuffle(order)
-    runs, longest = [], 0.0
+    runs, longest, late = [], 0.0, False
     for place, number in enumerate(order):
         # Number 0 is the genuine run, 1 the first twin; others are left out where the time would not do.
-        if number > 1 and longest * (count - place + 1) > until - time.monotonic():
+        if number > 1 and (late or longest * (count - place + 1) > until - time.monotonic()):
             continue
         worker = workers[number]
         # The genuine run and a twin must each have their time, whatever the others took.
@@ -425,6 +416,7 @@ def main():
         done = worker.perform(work, left)
         done["number"] = number
         longest = max(longest, done["seconds"])
+        late = late or done["ended"] == "timeout"
         runs.append(done)
     Waiting.clear()
     for worker in workers:
