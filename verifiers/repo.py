@@ -8,8 +8,9 @@ from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo.env import RepoEnv
 from pivotgym.envs.repo.patches import patch_paths
-from pivotgym.envs.repo.rules import Rules
+from pivotgym.envs.repo.rules import TEST, Rules
 from pivotgym.envs.repo.tasks import Tests
+from pivotgym.envs.sandbox import SandboxFileError
 from pivotgym.envs.trajectory import JsonObject, Message
 from pivotgym.verifiers.arguments import inadmissible
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
@@ -26,8 +27,9 @@ class RepoEffects(Verifier):
     - **Edits.** The same change of files, shell and git's state is right, whatever made it. So is another change of
       the repository's sources after which every hidden test passes that passes after the demonstrated edit, where
       that edit makes at least one pass that did not before; it must not delete what the demonstration keeps, nor
-      touch tests and what configures them, nor change anything outside of the repository. An edit that makes no test
-      pass (a script that reproduces the issue, the first half of a change) can only be compared by what it changes.
+      change tests that are there or what configures them, nor change anything outside of the repository. An edit
+      that makes no test pass (a script that reproduces the issue, the first half of a change) can only be compared
+      by what it changes.
     - **Looks.** Where the demonstration changes nothing, :class:`TerminalEffects` compares: what was shown must be
       shown, found and not made up. Viewers and searches are compared as the commands that show the same, so ``sed``,
       ``cat`` and a viewer are each other's equals.
@@ -97,7 +99,7 @@ class RepoEffects(Verifier):
         evidence: JsonObject = {"missing": missing[:20], "extra": extra[:20]}
         if env.spec_of_task.tests is None:
             return self._wrong("another change, and no tests are known that could compare them", evidence)
-        problem = _beyond(env.spec_of_task.workdir, _rules_of(env.spec_of_task.tests), missing, extra)
+        problem = _beyond(env, _rules_of(env.spec_of_task.tests), missing, extra)
         if problem is not None:
             return self._wrong(problem, evidence)
         return self._by_tests(env, runs, action, evidence)
@@ -142,9 +144,9 @@ def _rules_of(tests: Tests) -> Rules:
     return Rules.of({*tests.files, *patch_paths(tests.patch, field="tests.patch"), *named})
 
 
-def _beyond(workdir: str, rules: Rules, missing: list[JsonObject], extra: list[JsonObject]) -> str | None:
+def _beyond(env: RepoEnv, rules: Rules, missing: list[JsonObject], extra: list[JsonObject]) -> str | None:
     """Says which difference is none that tests could judge."""
-    top = workdir.rstrip("/") + "/"
+    top = env.spec_of_task.workdir.rstrip("/") + "/"
     for row in [*missing, *extra]:
         if "path" not in row or not str(row["path"]).startswith(top):
             how = "does not change" if row in missing else "also changes"
@@ -154,7 +156,17 @@ def _beyond(workdir: str, rules: Rules, missing: list[JsonObject], extra: list[J
         path = str(row["path"])
         if row.get("kind") == "absent" and wanted.get(path, {}).get("kind") != "absent":
             return f"deletes {path}, which the demonstration keeps"
-        reason = rules.reason(path.removeprefix(top))
-        if reason is not None:
-            return f"changes {path} ({reason})"
+        refused = rules.refusal(path.removeprefix(top))
+        # A test or a folder more, beside those that are there, breaks nothing.
+        if refused is not None and not (refused[1] == TEST and not _stands(env, path)):
+            return f"changes {path} ({refused[1]})"
     return None
+
+
+def _stands(env: RepoEnv, path: str) -> bool:
+    """Whether there is anything at a path before the action."""
+    folder, _, name = path.rpartition("/")
+    try:
+        return name in env.sandbox.tree(folder)
+    except SandboxFileError:
+        return False

@@ -18,7 +18,8 @@ _CONFIGURES = "configures the test run"
 _STARTS = "runs when Python starts"
 _INSTALLS = "metadata of an installed package"
 _ENVIRONMENT = "an environment or a cache of tools"
-_TEST = "a test file: tests are brought from outside"
+TEST = "a test file: tests are brought from outside"
+"""Why a path stays that is one of the tests'."""
 _BROUGHT = "brought with the tests"
 
 _PARTS = (
@@ -91,11 +92,11 @@ class Rules:
         if path in self.brought:
             return _BROUGHT
         if any(path == folder or path.startswith(f"{folder}/") for folder in self.folders):
-            return _TEST
+            return TEST
         if any(other.startswith(f"{path}/") for other in (*self.brought, *self.folders)):
-            return _TEST  # a file or link where a folder of tests stands
+            return TEST  # a file or link where a folder of tests stands
         if _TEST_FILE.fullmatch(name):
-            return _TEST
+            return TEST
         if parts[0] in ("venv", "env") and len(parts) > 1:
             return _ENVIRONMENT
         if parts[0] in ("build", "dist") and not self.artefacts:

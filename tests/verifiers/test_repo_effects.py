@@ -95,7 +95,8 @@ LOOKS: list[tuple[int, str, Message, bool]] = [
 EDITS: list[tuple[str, Message, bool]] = [
     ("another right way", replaced(OTHER_WAY), True),
     ("another right way, by a script", python(OTHER_WAY), True),
-    ("with a test of its own beside it", python(OTHER_WAY, then="echo 'def test_x(): pass' > tests/test_x.py"), False),
+    ("with a test of its own beside it", python(OTHER_WAY, then="echo 'def test_x(): pass' > tests/test_x.py"), True),
+    ("with a test made harmless", python(OTHER_WAY, then="echo 'def test_x(): pass' > tests/test_money.py"), False),
     ("rounds towards zero", replaced(TOWARDS_ZERO), False),
     ("cuts halves off", python(CUT_HALF), False),
     ("no change of substance", replaced(BEFORE.replace("top, bottom", "top, bottom  ")), False),
@@ -119,8 +120,8 @@ def test_another_search_for_the_same(env: RepoEnv, recording: Trajectory) -> Non
     call = recording.action(SEARCH).tool_calls[0]
     assert isinstance(call.arguments, dict)
     pattern = call.arguments["command"].split("'")[3]
-    assert judged(env, recording, SEARCH, bash(f"git grep -n '{pattern}' -- ledger")).reward == 1.0
-    assert judged(env, recording, SEARCH, bash(f"git grep -c '{pattern}' -- ledger")).reward == 0.0
+    assert judged(env, recording, SEARCH, bash(f"git grep -n '{pattern}' -- ledger | sort")).reward == 1.0
+    assert judged(env, recording, SEARCH, bash(f"git grep -c '{pattern}' -- ledger | sort")).reward == 0.0
 
 
 @pytest.mark.parametrize(("what", "action", "right"), EDITS, ids=[what for what, _, _ in EDITS])
