@@ -19,6 +19,7 @@ from pivotgym.envs.repo.patches import apply_patch, patch_paths
 from pivotgym.envs.repo.planted import Planted, plant
 from pivotgym.envs.repo.rules import Rules
 from pivotgym.envs.repo.runner import Outcome, TestResult, run_tests
+from pivotgym.envs.repo.runner.execution import TWINS
 from pivotgym.envs.repo.tasks import RepoTask, Tests
 from pivotgym.envs.sandbox import Backend, CommandResult, Sandbox, SandboxFileError, Snapshot
 from pivotgym.envs.terminal.env import NoGoal
@@ -268,6 +269,8 @@ class _Grader:
                     names=names,
                     changed=[path for path, item in change.items.items() if item.kind != "absent"],
                     original=fork.original,
+                    # Where nothing is the agent's, nothing can be faked; a pass without any twin is none.
+                    twins=TWINS if change.items else 1,
                 )
         self.parts |= {f"tests_{part}": seconds for part, seconds in report.parts.items()}
         return Run(report.results, report.violations, notes=report.notes)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import pytest
-from cheats import CHEATS, SEARCH, Cheat
+from cheats import CHEATS, SEARCH, VARIANTS, Cheat
 from needs import missing
 from sandboxes import taken
 from slugs import FIX, FUTURE, HIDDEN, NAMES, ROOT, SITE, slug_task
@@ -76,7 +76,13 @@ def naive(box: Sandbox, style: str, timeout: float) -> set[str]:
     return believed
 
 
-@pytest.mark.parametrize("cheat", CHEATS, ids=[cheat.name for cheat in CHEATS])
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        pytest.param(cheat, id=cheat.name, marks=[pytest.mark.slow] if cheat.name in VARIANTS else [])
+        for cheat in CHEATS
+    ],
+)
 def test_no_cheat_is_rewarded(cheat: Cheat, backend: Backend, pristine: Snapshot) -> None:
     final = after(backend, pristine, cheat.script)
     try:
@@ -98,6 +104,7 @@ def test_no_cheat_is_rewarded(cheat: Cheat, backend: Backend, pristine: Snapshot
 def test_the_list_has_teeth() -> None:
     """Most cheats do fool a grader that believes what the agent's sandbox says."""
     assert len({cheat.name for cheat in CHEATS}) == len(CHEATS) >= 60
+    assert {cheat.name for cheat in CHEATS} >= VARIANTS
     assert sum(bool(cheat.fools) for cheat in CHEATS) >= 40
 
 
