@@ -134,7 +134,7 @@ def _vault(codes, marks):
 class Plugin:
     """Takes down what the tests did."""
 
-    def __init__(self, send, wanted, seen, check, root):
+    def __init__(self, send, wanted, seen, check, forget):
         seen_tokens = seen
         reported = {}
 
@@ -143,6 +143,7 @@ class Plugin:
             kept = [item for item in items if wanted(item.nodeid)]
             send({"kind": "collected", "names": [item.nodeid for item in kept], "of": len(names)})
             items[:] = kept
+            forget(kept)
 
         def pytest_collectreport(report):
             if report.failed:
@@ -189,11 +190,42 @@ def wanted_by(names):
     return lambda nodeid: nodeid in exact or nodeid.startswith(heads)
 
 
+def forgetting(spare):
+    """A function that takes what the tests expect out of their modules, where only the collection needed it.
+
+    The cases of a parametrized test are with its items then, which nothing leads to, and no longer in tables that the
+    code under test finds by ``sys.modules``.
+    """
+    real, containers = os.path.realpath, (list, tuple, dict, set, frozenset)
+
+    def forget(items):
+        for item in items:
+            module = getattr(item, "module", None)
+            space = getattr(module, "__dict__", {})
+            for name in spare.pop(real(space.get("__file__") or ""), ()):
+                if isinstance(space.get(name), containers):
+                    del space[name]
+            function = getattr(item, "function", None)
+            for thing in (getattr(function, "__func__", function), getattr(item, "cls", None)):
+                while thing is not None:
+                    marks = vars(thing).get("pytestmark") if hasattr(thing, "__dict__") else None
+                    if isinstance(marks, list):
+                        thing.pytestmark = [mark for mark in marks if mark.name != "parametrize"]
+                    thing = vars(thing).get("__wrapped__") if hasattr(thing, "__dict__") else None
+
+    return forget
+
+
 def compiled(job, root):
-    """Code of the hidden files by real path, and where the marks stand by path in the repository."""
+    """What is known of the hidden files.
+
+    Returns:
+        Their code by real path, where the marks stand by path in the repository, and names that only the collection
+        needs by real path.
+    """
     from _pytest.assertion.rewrite import rewrite_asserts
 
-    codes, tables = {}, {}
+    codes, tables, spare = {}, {}, {}
     for path, source in job["sources"].items():
         full = os.path.join(root, path)
         try:
@@ -202,6 +234,8 @@ def compiled(job, root):
             # Reported by pytest as it is, when the file is imported.
             codes[os.path.realpath(full)] = "raise SyntaxError('this file cannot be parsed')"
             continue
+        if os.path.basename(path).startswith("test"):
+            spare[os.path.realpath(full)] = planting.only_for_parameters(tree)
         if os.path.basename(path) != "conftest.py":
             tables[path] = planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
         try:
@@ -212,14 +246,14 @@ def compiled(job, root):
             if path in tables:
                 planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
             codes[os.path.realpath(full)] = compile(tree, full, "exec", dont_inherit=True)
-    return codes, tables
+    return codes, tables, spare
 
 
 def run(job, descriptor, root, import_path):
     """Runs the tests of ``job``; does not come back."""
     leave = os._exit
     send = reporter(descriptor, job["key"])
-    codes, tables = compiled(job, root)
+    codes, tables, spare = compiled(job, root)
     send({"kind": "table", "tables": tables})
     seen = set()
     twin = job["twin"] is not None
@@ -256,7 +290,7 @@ def run(job, descriptor, root, import_path):
         finally:
             reporting.clear()
 
-    plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed), root)
+    plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed), forgetting(spare))
     finder = Finder(codes, changed, marks)
     meta_path = sys.meta_path
 

@@ -92,6 +92,27 @@ class Planter:
         return 0 if self.twin == 0 else random.Random("%s %s" % (self.key, name)).randrange(low, max(high, low + 1))
 
 
+def only_for_parameters(tree):
+    """Names of a module that its functions never use: tables for ``parametrize``, done with after the collection."""
+    made, used, texts = set(), set(), []
+    for node in tree.body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            made.update(target.id for target in targets if isinstance(target, ast.Name))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for part in node.body:
+                used.update(name.id for name in ast.walk(part) if isinstance(name, ast.Name))
+        elif isinstance(node, ast.Lambda):
+            used.update(name.id for name in ast.walk(node.body) if isinstance(name, ast.Name))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+        elif isinstance(node, ast.Delete):
+            used.update(name.id for name in ast.walk(node) if isinstance(name, ast.Name))
+    spoken = "\n".join(texts)
+    return sorted(name for name in made - used if not name.startswith("__") and name not in spoken)
+
+
 class _Function:
     def __init__(self, planter, node, name):
         self.planter, self.node, self.name = planter, node, name
