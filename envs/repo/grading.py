@@ -17,7 +17,7 @@ from pivotgym.envs.repo.changes import Change, apply_change, as_root, loaded, re
 from pivotgym.envs.repo.log_parsers import get_log_parser
 from pivotgym.envs.repo.patches import apply_patch, patch_paths
 from pivotgym.envs.repo.planted import Planted, plant
-from pivotgym.envs.repo.rules import Rules
+from pivotgym.envs.repo.rules import Rules, is_test_path
 from pivotgym.envs.repo.runner import Outcome, TestResult, run_tests
 from pivotgym.envs.repo.runner.execution import TWINS
 from pivotgym.envs.repo.tasks import RepoTask, Tests
@@ -159,8 +159,10 @@ class _Grader:
         self.backend, self.spec, self.tests, self.pristine = backend, spec, tests, pristine
         self.root = spec.workdir.rstrip("/")
         self.parts: dict[str, float] = {}
-        named = {name.partition("::")[0] for name in (*tests.fail_to_pass, *tests.pass_to_pass) if ".py::" in name}
-        self.rules = Rules.of({*tests.files, *patch_paths(tests.patch, field="tests.patch"), *named})
+        names = (*tests.fail_to_pass, *tests.pass_to_pass)
+        named = {path for path, separator, _ in (name.partition("::") for name in names) if separator}
+        brought = {*tests.files, *patch_paths(tests.patch, field="tests.patch"), *filter(is_test_path, named)}
+        self.rules = Rules.of(brought)
 
     def run(self, state: Snapshot, names: Sequence[str]) -> Run:
         """The tests' results on what ``state`` makes of the repository."""

@@ -41,7 +41,7 @@ TOOLS_OF_TESTS = re.compile(
     r"|xdist|_?hypothesis(_\w+)?|mock|nose"
 )
 """Modules that run tests or help them, beside the standard library's."""
-_TEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
+_TEST_FILE = re.compile(r"test_.*\.py|.*_tests?\.py|tests?\.py")
 _TEST_FOLDERS = frozenset(("test", "tests", "testing"))
 _IMPORTABLE = re.compile(r"([A-Za-z_]\w*)(?:\.(?:py|pyi|pyc|pyd|so|[\w-]+\.so|[\w-]+\.pyd))?")
 
@@ -130,6 +130,12 @@ def modules_of(path: str, roots: Iterable[str], *, link: bool = False) -> set[tu
         if is_file or is_package:
             found.add((root, match[1]))
     return found
+
+
+def is_test_path(path: str) -> bool:
+    """Whether a path looks like one of a test; doctests also have names, in files that are no tests."""
+    *folders, name = path.split("/")
+    return _TEST_FILE.fullmatch(name) is not None or not _TEST_FOLDERS.isdisjoint(folders)
 
 
 def is_known_module(name: str) -> bool:
