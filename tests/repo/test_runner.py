@@ -13,6 +13,7 @@ from pathlib import Path
 import needs
 import pytest
 
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo.runner import INSTALL, TOOLKIT, Report, run_tests, toolkit_archive
 from pivotgym.envs.repo.tasks import Tests
 from pivotgym.envs.sandbox import Sandbox, SandboxConfig, SandboxUnavailable, Snapshot, get_backend
@@ -588,6 +589,38 @@ def test_toolkit_is_for_the_agent_too(box: Sandbox) -> None:
     assert result.status == 0, result
     assert result.output.startswith("pytest "), result
     assert box.run("python3 -c 'import pytest; print(pytest.__file__)'").output.startswith(TOOLKIT)
+
+
+def test_needs_root(ready: Snapshot) -> None:
+    backend = get_backend("bubblewrap")
+    made = backend.load(ready, config=ready.config.model_copy(update={"user": 1000}))
+    try:
+        with pytest.raises(BadInput, match="root"):
+            run_tests(made, root=ROOT, tests=Tests(), names=["test_x.py"], changed=[])
+    finally:
+        made.stop()
+
+
+def test_on_docker() -> None:
+    needs.require("docker", "docker")
+    from pivotgym.envs.sandbox.docker import DEFAULT_IMAGE
+
+    try:
+        made = get_backend("docker").start(SandboxConfig(image=DEFAULT_IMAGE, workdir=ROOT))
+    except SandboxUnavailable as error:
+        needs.missing(str(error))
+        raise
+    try:
+        code = "def f(): return 1"
+        test = "import it\n\ndef test_a():\n    assert it.f() == 1\n\ndef test_b():\n    assert it.f() == 2\n"
+        report = supervised(made, {"it.py": code}, test, "test_a", "test_b")
+        assert outcomes(report) == {"test_a": "passed", "test_b": "failed"}, report
+        assert report.notes == []
+        code = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()\n"
+        report = supervised(made, {"it.py": code}, test, "test_a", "test_b")
+        assert outcomes(report) == {"test_a": "unbelieved", "test_b": "unbelieved"}, report
+    finally:
+        made.stop()
 
 
 @pytest.mark.slow

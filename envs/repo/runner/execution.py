@@ -6,9 +6,11 @@ import ast
 import configparser
 import hashlib
 import hmac
+import io
 import json
 import secrets
 import shlex
+import tarfile
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo.runner import belief
 from pivotgym.envs.repo.runner.allowances import allowances
 from pivotgym.envs.repo.runner.inside.planting import Planter
@@ -56,7 +59,7 @@ def run_tests(
     """Runs ``names`` and their twins.
 
     Args:
-        box: a fresh fork of the task's state with the agent's files in it; it is used up. Its user should be root.
+        box: a fresh fork of the task's state with the agent's files in it; it is used up. Its user is root.
         root: the repository's folder there.
         tests: ``files`` are written here (test modules as empty files, their text stays in memory); ``patch`` is not
             read, the caller has put its result into ``files``. ``python`` and ``timeout`` count too.
@@ -67,14 +70,19 @@ def run_tests(
         twins: how many, at least 1.
 
     Raises:
+        BadInput: the sandbox's user is not root.
         SandboxError: the sandbox broke, or the runner did not start.
     """
+    if box.config.user not in ("root", 0):
+        raise BadInput(f"the test runner needs a sandbox whose user is root, not {box.config.user!r}", field="user")
     begun = time.monotonic()
     folder = f"/var/lib/pivotgym-{secrets.token_hex(8)}"
     files = {_normal(path): text for path, text in tests.files.items()}
     theirs = {_normal(path) for path in changed} - set(files)
     violations = _unhook(box, root, sorted(theirs))
-    sources = _place_files(box, root, files)
+    # Test modules are empty files, so that pytest finds them; their text stays in memory.
+    sources = {path: text for path, text in files.items() if path.endswith(".py")}
+    upload = {f"{root}/{path}": (b"" if path in sources else text.encode(), 0o644) for path, text in files.items()}
     wanted = list(dict.fromkeys(names))
     paths = list(dict.fromkeys(name.split("::")[0] for name in wanted))
     there = []
@@ -103,12 +111,13 @@ def run_tests(
             "arguments": [*_configured(box, root, theirs), *there],
         },
     }
-    for name in _SOURCES:
-        source = resources.files(__package__).joinpath("inside", name).read_bytes()
-        box.write_file(f"{folder}/{name}", source, mode=0o600)
-    _write_job(box, folder, job)
+    inside = resources.files(__package__).joinpath("inside")
+    upload |= {f"{folder}/{name}": (inside.joinpath(name).read_bytes(), 0o600) for name in _SOURCES}
+    upload[f"{folder}/job.json"] = (json.dumps(job).encode(), 0o600)
+    archive = f"/var/lib/pivotgym-{secrets.token_hex(8)}.tar"
+    box.write_file(archive, _packed(upload), mode=0o600)
     uploaded = time.monotonic()
-    raw, output = _supervise(box, folder, root, tests, len(keys), job)
+    raw, output = _supervise(box, archive, folder, root, tests, len(keys), seal)
     if raw is None:
         # The sandbox's limits ended it: what the code under test asked for.
         results = {name: TestResult(name, "missing", f"no report: {output}"[:500]) for name in wanted}
@@ -181,15 +190,15 @@ def _unhook(box: Sandbox, root: str, changed: Sequence[str]) -> list[str]:
     return [f"a start-up file of the interpreter: {path}" for path in found]
 
 
-def _place_files(box: Sandbox, root: str, files: Mapping[str, str]) -> dict[str, str]:
-    """Writes the tests' files, empty where they are Python; returns the text of those."""
-    sources = {}
-    for path, text in files.items():
-        hidden = path.endswith(".py")
-        if hidden:
-            sources[path] = text
-        box.write_file(f"{root}/{path}", b"" if hidden else text.encode())
-    return sources
+def _packed(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """A tar archive of files by absolute path, with their permission bits."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, (data, mode) in files.items():
+            info = tarfile.TarInfo(path.lstrip("/"))
+            info.size, info.mode, info.mtime = len(data), mode, int(time.time())
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def _configured(box: Sandbox, root: str, changed: set[str]) -> list[str]:
@@ -252,18 +261,15 @@ def _kept(options: str) -> list[str]:
     return kept
 
 
-def _write_job(box: Sandbox, folder: str, job: Mapping[str, Any]) -> None:
-    box.write_file(f"{folder}/job.json", json.dumps(job).encode(), mode=0o600)
-
-
 def _supervise(
-    box: Sandbox, folder: str, root: str, tests: Tests, count: int, job: Mapping[str, Any]
+    box: Sandbox, archive: str, folder: str, root: str, tests: Tests, count: int, seal: str
 ) -> tuple[dict[str, Any] | None, str]:
     """Starts the supervisor; its report, or None and what it said where it was ended with the sandbox's limits."""
-    command = f"chmod 700 {folder}; {tests.python} -I -S -B {folder}/supervisor.py {folder} {shlex.quote(root)} {count}"
+    unpack = f"mkdir -m 700 {folder} && tar -xf {archive} -C / --no-same-owner && rm {archive}"
+    command = f"{tests.python} -I -S -B {folder}/supervisor.py {folder} {shlex.quote(root)} {count}"
     # Every run may take the tests' own time, the later ones four times what the earlier ones took.
     longest = tests.timeout * (1 + count) + 60
-    result = box.run(command, timeout=longest)
+    result = box.run(f"{unpack} && {command}", timeout=longest)
     if result.status == _NO_PYTEST:
         _install_toolkit(box, folder, tests.python)
         result = box.run(command, timeout=longest)
@@ -275,7 +281,7 @@ def _supervise(
         if result.status and result.status > 128:
             return None, f"status {result.status}; {result.output[-300:]}"
         raise SandboxError(f"the test runner did not start: {result.output[-2000:]}") from None
-    right = hmac.new(str(job["seal"]).encode(), text.encode(), hashlib.sha256).hexdigest()
+    right = hmac.new(seal.encode(), text.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(sealed, right):
         return None, "a report that is not the supervisor's"
     report: dict[str, Any] = json.loads(text)
@@ -285,6 +291,9 @@ def _supervise(
 def _install_toolkit(box: Sandbox, folder: str, python: str) -> None:
     archive = f"{folder}/pytest.tar"
     box.write_file(archive, toolkit_archive(), mode=0o600)
-    result = box.run(f"PIVOTGYM_TOOLKIT={archive} PIVOTGYM_PYTHON={shlex.quote(python)} bash -c {shlex.quote(INSTALL)}")
+    result = box.run(
+        f"PIVOTGYM_TOOLKIT={archive} PIVOTGYM_PYTHON={shlex.quote(python)} "
+        f"bash -c {shlex.quote(INSTALL)} && rm {archive}"
+    )
     if result.status != 0:
         raise SandboxError(f"pytest cannot be put into the sandbox: {result.output[-500:]}")
