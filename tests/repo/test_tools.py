@@ -422,3 +422,40 @@ def test_templates_show_the_open_file_and_a_tools_text_as_it_is() -> None:
 )
 def test_why_two_observations_differ(command: str, replayed: str, recorded: str, kind: str | None) -> None:
     assert cause_in_repository(command, replayed, recorded) == kind
+
+
+def test_the_same_calls_read_the_same_on_every_backend() -> None:
+    """Paths, links, folders, permissions and searches, through the daemon as through bubblewrap."""
+
+    def play(backend: str) -> list[str]:
+        box = started(backend)
+        try:
+            desk = Desk(box, "swe-agent")
+            desk.put("real/a.txt", "one\ntwo\n", mode=0o750)
+            desk.put("real/deep/b.txt", "b")
+            box.run(f"ln -s real/a.txt short; ln -s {WORKDIR}/real folder; ln -s loop loop; mkdir empty; mkfifo pipe")
+            told = [desk.edit("view", f"{WORKDIR}/{name}").text for name in (".", "folder", "short", "empty", "loop")]
+            told += [
+                desk.edit("view", f"{WORKDIR}/{name}").text for name in ("pipe", "none", "real/a.txt/none", "x" * 400)
+            ]
+            told.append(desk.edit("str_replace", f"{WORKDIR}/short", old_str="two", new_str="zwei").text)
+            told.append(desk.edit("create", f"{WORKDIR}/empty/new.txt", file_text="new").text)
+            told.append(desk.edit("undo_edit", f"{WORKDIR}/short").text)
+            told.append(desk.edit("create", f"{WORKDIR}/real/a.txt/new", file_text="new").text)
+            for name in ("loop", "loop/new", "x" * 400, "real/" + "y" * 300 + "/z"):
+                assert desk.edit("create", f"{WORKDIR}/{name}", file_text="new").refused in (
+                    "unwritable",
+                    "no_directory",
+                )
+            told += [desk("open", path="folder/a.txt").text, desk("scroll_down").text, desk.state.open_file]
+            told.append(desk("create", filename="made/too.txt").text)
+            told += [desk("find_file", file_name="*.txt").text, desk("search_dir", search_term="two").text]
+            told.append(box.run("stat -c %a real/a.txt; test -L short && echo link; cat empty/new.txt").output)
+            return told
+        finally:
+            box.stop()
+
+    one, other = play("bubblewrap"), play("docker")
+    assert one == other
+    assert one[-1] == "750\nlink\nnew"
+    assert f"{WORKDIR}/real/a.txt" in one

@@ -231,7 +231,10 @@ class _Editor:
             message = f"No replacement was performed, old_str `{old}` did not appear verbatim in {path}."
             raise Refused(message, "not_found")
         if len(places) > 1:
-            lines = sorted({text.count("\n", 0, place) + 1 for place in places})
+            if self.dialect == "swe-agent":  # it looks line by line, where a text of several lines is never found
+                lines = [number for number, line in enumerate(text.split("\n"), 1) if old in line]
+            else:
+                lines = sorted({text.count("\n", 0, place) + 1 for place in places})
             end = "." if self.openhands else ""
             message = (
                 f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines {lines}. "

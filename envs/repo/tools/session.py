@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pivotgym.envs.repo.tools.state import EditorState, EditorStyle, Refused
-from pivotgym.envs.sandbox import CommandResult, Sandbox, SandboxFileError
+from pivotgym.envs.sandbox import CommandResult, Sandbox, SandboxError, SandboxFileError
 from pivotgym.envs.sandbox.base import Entry
 
 MAX_BYTES = 10 << 20
@@ -137,6 +138,11 @@ class Session:
     def write(self, path: str, data: bytes) -> None:
         """Writes a file, with the permissions it has. Raises Refused."""
         entry = self.look(path)
+        above = posixpath.dirname(path)
+        while entry is None and (folder := self.look(above)) is None and above != "/":
+            above = posixpath.dirname(above)
+        if entry is None and folder is not None and folder.kind != "directory":
+            raise Refused(f"The file {path} cannot be written: {above} is no directory", "unwritable")
         try:
             self.box.write_file(path, data, mode=entry.mode & 0o7777 if entry else 0o644)
         except SandboxFileError as error:
@@ -176,6 +182,15 @@ def _at(box: Sandbox, path: str) -> Entry | None:
     except SandboxFileError as error:
         # A folder is told from nothing by what hinders its listing: more than the one entry asked for.
         return Entry("directory", 0o755) if str(error).endswith("more than 1 entries") else None
+    except SandboxError:
+        # Docker's daemon fails where a path leads through a file, in a circle, or has a name that is too long. It is
+        # the path that is wrong, and not the sandbox, if the same happens again and the root can still be listed.
+        if path == "/":
+            raise
+        with suppress(SandboxError, SandboxFileError):
+            return box.tree(path, max_entries=1)[""]
+        _at(box, "/")
+        return None
 
 
 def is_binary(data: bytes) -> bool:

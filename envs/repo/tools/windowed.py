@@ -126,8 +126,10 @@ def open_file(session: Session, path: str | None, line: int | str | None) -> Too
         try:
             number = int(line)
         except ValueError:
-            usage = 'Usage: open "<file>" [<line_number>]\nError: <line_number> must be a number'
-            raise Refused(usage, "bad_arguments") from None
+            # The file is open from now on, although nothing of it is shown.
+            return ToolResult(
+                'Usage: open "<file>" [<line_number>]\nError: <line_number> must be a number', window.state()
+            )
         if number > window.count:
             notes = (
                 f"Warning: <line_number> ({number}) is greater than the number of lines in the file ({window.count})\n"
