@@ -118,7 +118,7 @@ def read_change(
         with loaded(backend, before) as box:
             for row in gone:
                 try:
-                    entries = box.tree(row.path)
+                    entries = box.tree(row.path, max_entries=1_000_000)
                 except SandboxFileError as error:
                     raise SandboxError(f"the repository cannot be read: {error}") from error
                 for name, entry in entries.items():
