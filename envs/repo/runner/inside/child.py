@@ -11,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import random
 import sys
 import types
 
@@ -256,17 +257,15 @@ def run(job, descriptor, root, import_path):
     codes, tables, spare = compiled(job, root)
     send({"kind": "table", "tables": tables})
     seen = set()
-    twin = job["twin"] is not None
-    add = seen.add
+    add, wrong, another, drawn = seen.add, Value(), planting.another, random.Random(job["key"])
 
-    def end(text):
-        add(text)
-        raise Never("the end of the test")
+    def other(value):
+        return another(value, drawn, wrong)
 
     marks = {
         planting.MARK: add,
-        planting.END: end if twin else add,
-        planting.WRONG: Value(),
+        planting.OTHER: other,
+        planting.WRONG: wrong,
         planting.NEVER: Never,
     }
     changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])

@@ -14,8 +14,8 @@ import hashlib
 import hmac
 import random
 
-MARK, END, WRONG, NEVER = "@pg_mark", "@pg_end", "@pg_value", "@pg_error"
-"""Names in the test module; no source text can hold them."""
+MARK, OTHER, WRONG, NEVER = "@pg_mark", "@pg_other", "@pg_value", "@pg_error"
+"""Names in the test module; no source text can hold them. They are the same in twins: only the code differs."""
 
 _PLAIN_DECORATORS = {
     "pytest.mark", "mark", "unittest.skip", "unittest.skipIf", "unittest.skipUnless", "skipIf", "skipUnless", "skip",
@@ -27,6 +27,11 @@ _EQUALS = {
     "assertEqual", "assertEquals", "assertListEqual", "assertTupleEqual", "assertDictEqual", "assertSetEqual",
     "assertMultiLineEqual", "assertSequenceEqual", "assertCountEqual", "assertAlmostEqual", "assertIs",
 }  # fmt: skip
+_MATCHERS = {
+    "pytest", "approx", "mock", "ANY", "call", "unittest", "dirty_equals", "numpy", "np", "pandas", "pd", "math", "re",
+    "testfixtures", "hamcrest", "callee",
+}  # fmt: skip
+"""Names in calls whose result may equal many values."""
 _RAISES = {"raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp"}
 
 
@@ -60,10 +65,11 @@ class Planter:
         self.key, self.path, self.twin, self.twins = key, path, twin, twins
         self.random = random.Random("%s %s" % (key, path))
         self.table = {}
-        self.names = ()
+        self.local = set()
 
     def module(self, tree):
         """Changes ``tree`` and returns what stands where: a row of tokens for every test function."""
+        self.local = {node.name for node in ast.walk(tree) if hasattr(node, "body") and hasattr(node, "name")}
         self._suite(tree.body, "")
         ast.fix_missing_locations(tree)
         return self.table
@@ -80,6 +86,11 @@ class Planter:
                     self._suite(getattr(node, name, []), prefix)
                 for handler in getattr(node, "handlers", []):
                     self._suite(handler.body, prefix)
+
+    def calls(self, node):
+        """Whether an expression is a call of the code under test, as far as that can be seen."""
+        found = [dotted(part).split(".") for part in ast.walk(node) if isinstance(part, ast.Call)]
+        return bool(found) and not any(set(names) & (self.local | _MATCHERS) or names == [""] for names in found)
 
     def first_wrong(self, name, count):
         """Number of the first assertion that is wrong in this run, of ``count`` in that test."""
@@ -131,7 +142,7 @@ class _Function:
         start = 1 if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value) else 0
         begin = self.token("start")
         if not _leaves(body[-1]):
-            body.append(self._end(body[-1]))
+            body += self._end(body[-1])
         body.insert(start, _call(MARK, begin, body[start] if start < len(body) else body[-1]))
         node.body = body
         decorators = [dotted(item) for item in node.decorator_list]
@@ -159,7 +170,10 @@ class _Function:
     def _end(self, near):
         text = self.token("end", len(self.ends))
         self.ends.append(text)
-        return _call(END, text, near)
+        mark = _call(MARK, text, near)
+        if self.planter.twin is None:
+            return [mark]
+        return [mark, ast.copy_location(ast.Raise(_wrong(near, NEVER), None), near)]
 
     def _block(self, body, hard, caught=False):
         done = []
@@ -174,10 +188,10 @@ class _Function:
                 block[:] = self._block(block, inner, caught_here)
             if isinstance(node, ast.Return):
                 self.caught = self.caught or caught
-                done.append(self._end(node))
+                done += self._end(node)
             wrong = kind and self.first is not None and number >= self.first
             if wrong:
-                plant(node, kind, self.planter.random, (self.planter.twin or 0) % 2)
+                plant(node, kind, self.planter.random, self.planter.calls)
             done.append(node)
             if kind:
                 text = self.token("after", number)
@@ -258,7 +272,9 @@ def _assertion(node):
     if not name.startswith("self."):
         return None
     if method in _EQUALS and len(call.args) >= 2:
-        return "equal-call"
+        # With places or a delta another value may be near enough.
+        near = method == "assertAlmostEqual" and (len(call.args) > 2 or call.keywords)
+        return None if near else "equal-call"
     if method in ("assertTrue", "assertFalse", "assert_") and call.args:
         return "truth-call"
     if method == "assertIsNone" and call.args:
@@ -280,7 +296,9 @@ def plant(node, kind, rng, side):
         pair = ast.Tuple([node.value.args[0], _wrong(node, WRONG)], ast.Load())
         node.value.args[0] = ast.Subscript(pair, _index(1), ast.Load())
     elif kind == "in-call":
-        node.value.args[0] = other_literal(node.value.args[0], rng) or _wrong(node, WRONG)
+        # Another number may well be in there too; a text with a word more is not.
+        text = _is_text(node.value.args[0]) and node.value.args[0].value
+        node.value.args[0] = other_literal(node.value.args[0], rng) if text else _wrong(node, WRONG)
     else:
         node.test = _false(node.test, rng, side)
 
@@ -327,7 +345,15 @@ def _unequal(left, right, rng, side):
     other = other_literal(left, rng)
     if other is not None:
         return [other, right]
-    return [_wrong(left, WRONG), right] if side else [left, _wrong(right, WRONG)]
+    # The right side is what is expected, but for `expected == call()`: what the code under test gives stays as it is.
+    # What a test library or the test's own file gives (`approx`, a matcher) may equal many values: it is exchanged.
+    matcher = any(isinstance(part, ast.Call) for part in ast.walk(left)) and not side(left)
+    return [_other_than(left), right] if matcher or (side(right) and not side(left)) else [left, _other_than(right)]
+
+
+def _other_than(node):
+    """A call that makes another value of the same type when the test runs."""
+    return ast.copy_location(ast.Call(_wrong(node, OTHER), [node], []), node)
 
 
 def other_literal(node, rng):
@@ -379,6 +405,29 @@ def _located(made, node):
 
 def _word(rng):
     return "".join(rng.choice("bcdfghjklmnpqrstvwz") for _ in range(9))
+
+
+def another(value, rng, wrong, depth=0):
+    """A value of the same type that does not equal ``value``, for types where that is certain; else ``wrong``."""
+    kind = type(value)
+    if kind in (bool, int, float, complex, str, bytes):
+        made = _other_value(value, rng)
+        return wrong if made == value else made
+    if kind in (list, tuple) and depth < 20:
+        items = list(value)
+        if not items:
+            return kind([_word(rng)])
+        place = rng.randrange(len(items))
+        items[place] = another(items[place], rng, wrong, depth + 1)
+        return kind(items)
+    if kind is dict and depth < 20:
+        if not value:
+            return {_word(rng): 1}
+        place = rng.choice(list(value))
+        return {key: another(item, rng, wrong, depth + 1) if key is place else item for key, item in value.items()}
+    if kind in (set, frozenset):
+        return kind([*value, _word(rng)])
+    return wrong
 
 
 def _other_value(value, rng):
