@@ -23,6 +23,7 @@ from pivotgym.envs.repo.env import RepoEnv
 from pivotgym.envs.repo.tasks import RepoTask
 from pivotgym.envs.sandbox import BACKENDS, SandboxConfig, SandboxError, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
+from pivotgym.envs.terminal.prepare import archive_of
 from pivotgym.envs.trajectory import ToolCall, Trajectory
 from pivotgym.harness.figures import Figure, Figures, expect
 from pivotgym.verifiers.repo_actions import EDITORS
@@ -175,10 +176,11 @@ class _Replay:
         self._commands = [_command(call) for turn in range(TURN) for call in recording.action(turn).tool_calls]
         setup = spec.full_setup()
         with self._container(DEFAULT_IMAGE) as container:
-            for data in setup.archive_bytes():
+            for data in (*setup.archive_bytes(), archive_of(setup.files)):
                 container.put_archive("/", data)
-            if setup.script:
-                self._exec(container, setup.script, "/")
+            built = container.exec_run(["bash", "-c", setup.script], workdir="/")
+            if built.exit_code != 0:
+                raise SandboxError(f"the repository cannot be built in a container: {built.output[-500:]!r}")
             self._image = container.commit().id
 
     def run(self, wanted: str) -> float:

@@ -13,7 +13,7 @@ from pivotgym.envs.repo.grading import grade, run_names
 from pivotgym.envs.repo.normalise import normalise
 from pivotgym.envs.repo.sources import open_repo_tasks
 from pivotgym.envs.repo.tasks import Interface, RepoTask
-from pivotgym.envs.repo.tools import EditorState, Toolbox
+from pivotgym.envs.repo.tools import EditorState, Toolbox, cause_in_repository, show_command, show_tool
 from pivotgym.envs.sandbox import CommandResult, Snapshot
 from pivotgym.envs.terminal.env import SUBMITTED, NoGoal, TerminalConfig, TerminalEnv, live_snapshot
 from pivotgym.envs.terminal.prepare import built
@@ -92,6 +92,7 @@ class RepoEnv(TerminalEnv):
         interface = self.config.interface or spec.interface
         if interface == "bash" and spec.finish_marker is None:
             spec = spec.model_copy(update={"finish_marker": prompts.MARKER})
+        self._editor = EditorState.of(spec)
         return spec
 
     def normalise(self, text: str) -> str:
@@ -119,6 +120,15 @@ class RepoEnv(TerminalEnv):
             finally:
                 self.backend.close(state)
         return Passing(tuple(name for name in run.results if run.passed(name)), tuple(run.violations))
+
+    def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
+        """What the repository has to do with it, else as at a terminal."""
+        if replayed is not None and recorded is not None and not replayed.source.get("refused"):
+            command = "\n".join(self._command(call) or "" for call in action.tool_calls)
+            kind = cause_in_repository(command, self.normalise(replayed.text), self.normalise(recorded.text))
+            if kind is not None:
+                return kind
+        return super().explain(action, replayed, recorded)
 
     # What this domain adds to a terminal ----------------------------------------------------------------------
 
@@ -168,9 +178,13 @@ class RepoEnv(TerminalEnv):
             self.sandbox, self._editor, call.name, arguments, workdir=self._spec.workdir, run=self._run
         )
         self._editor = result.state
+        text = show_tool(result.text, self.spec_of_task, self._editor, self.sandbox.shell.cwd)
         if result.refused is not None:
-            return self._answer(call, result.text, refused=result.refused)
-        return self._answer(call, result.text, **({} if result.submitted is None else {SUBMITTED: result.submitted}))
+            return self._answer(call, text, refused=result.refused)
+        return self._answer(call, text, **({} if result.submitted is None else {SUBMITTED: result.submitted}))
+
+    def _show(self, result: CommandResult, command: str) -> str:
+        return show_command(result, self.spec_of_task, self._editor, self.config.idle_timeout, command=command)
 
     def _run(self, command: str) -> CommandResult:
         return self.sandbox.run(command, timeout=self._spec.timeout, idle_timeout=self.config.idle_timeout)

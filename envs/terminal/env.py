@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pivotgym.envs.core import AgentEnv, EnvConfig, Opening, Response
 from pivotgym.envs.errors import InfrastructureError
-from pivotgym.envs.sandbox import Backend, Sandbox, SandboxError, Snapshot, get_backend
+from pivotgym.envs.sandbox import Backend, CommandResult, Sandbox, SandboxError, Snapshot, get_backend
 from pivotgym.envs.sandbox.shell_state import differences
 from pivotgym.envs.snapshots import State
 from pivotgym.envs.terminal import prompts
@@ -302,9 +302,13 @@ class TerminalEnv(AgentEnv):
         result = self.sandbox.run(
             command, timeout=spec.timeout, idle_timeout=self.config.idle_timeout, shell=spec.shell
         )
-        text = render(result, spec, self.config.idle_timeout, command=command)
+        text = self._show(result, command)
         handed_in = submission(result, spec.finish_marker)
         return self._answer(call, text, **({} if handed_in is None else {SUBMITTED: handed_in}))
+
+    def _show(self, result: CommandResult, command: str) -> str:
+        """A command's result as the agent reads it."""
+        return render(result, self._spec, self.config.idle_timeout, command=command)
 
     def _press(self, keys: str | Sequence[str], wait: float, recorded: Message | None) -> str:
         assert self._screen is not None

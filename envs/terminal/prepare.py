@@ -86,7 +86,7 @@ def _build(backend: Backend, setup: Setup, config: SandboxConfig) -> Snapshot:
             for data in setup.archive_bytes():
                 _unpack(box, data, "setup.archives")
             if setup.files:
-                _unpack(box, _archive(setup.files), "setup.files")
+                _unpack(box, archive_of(setup.files), "setup.files")
             if setup.script:
                 box.write_file(f"{_FOLDER}/script", setup.script.encode("utf-8", "surrogateescape"), mode=0o700)
                 # In a process of its own: its `exit` and `set -e` end it and nothing else. Where the script stands is
@@ -122,7 +122,7 @@ def _unpack(box: Sandbox, data: bytes, where: str) -> None:
     box.run(f"rm -rf {_FOLDER}")
 
 
-def _archive(files: Mapping[str, str]) -> bytes:
+def archive_of(files: Mapping[str, str]) -> bytes:
     """Text files as an archive of root's: one round trip for all, and what archives left there is no hindrance."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:

@@ -18,6 +18,7 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import detect, load_trajectories
 from pivotgym.envs.formats.mini_swe_agent import export_document, read_mini_swe_agent
 from pivotgym.envs.formats.nemo_gym import export_row, read_nemo_gym
+from pivotgym.envs.repo.tasks import ENV_ID, RepoTask
 from pivotgym.envs.sandbox import CommandResult, SandboxUnavailable
 from pivotgym.envs.terminal.env import NoGoal
 from pivotgym.envs.terminal.render import render
@@ -27,7 +28,7 @@ from pivotgym.envs.trajectory import Trajectory
 
 def terminal(trajectory: Trajectory) -> TerminalTask:
     assert trajectory.task is not None
-    return TerminalTask.of(trajectory.task)
+    return (RepoTask if trajectory.task.env == ENV_ID else TerminalTask).of(trajectory.task)
 
 
 def commands(trajectory: Trajectory) -> list[str]:

@@ -14,6 +14,7 @@ from needs import missing
 from pivotgym.envs.errors import BadInput, RestoreDiverged
 from pivotgym.envs.formats import detect, load_trajectories
 from pivotgym.envs.formats.swe_agent import SPECIAL_COMMANDS, export_document, read_swe_agent
+from pivotgym.envs.repo.tasks import ENV_ID, RepoTask
 from pivotgym.envs.sandbox import CommandResult, SandboxUnavailable
 from pivotgym.envs.terminal.render import render
 from pivotgym.envs.terminal.tasks import TerminalTask
@@ -22,7 +23,7 @@ from pivotgym.envs.trajectory import Trajectory
 
 def terminal(trajectory: Trajectory) -> TerminalTask:
     assert trajectory.task is not None
-    return TerminalTask.of(trajectory.task)
+    return (RepoTask if trajectory.task.env == ENV_ID else TerminalTask).of(trajectory.task)
 
 
 def names(trajectory: Trajectory) -> list[str]:
@@ -62,9 +63,9 @@ def test_bash_commands_and_the_agents_own_are_told_apart(recorded: dict[str, tup
     assert Counter(names(old)) == {"edit": 5, "bash": 3, "create": 1, "find_file": 1, "open": 1, "submit": 1}
     (edit,) = old.action(1).tool_calls
     assert isinstance(edit.arguments, dict)
-    assert edit.arguments["text"].startswith("edit 1:1\nimport numpy") and edit.arguments["text"].endswith(
-        "end_of_edit"
-    )
+    assert (edit.arguments["start_line"], edit.arguments["end_line"]) == (1, 1)
+    assert edit.arguments["replacement_text"].startswith("import numpy as np\n")
+    assert edit.arguments["replacement_text"].endswith('Result:", result)\n')
     _, new = recorded["swe-agent_marshmallow-1867_6"]
     (opened,) = new.action(1).tool_calls
     assert (opened.name, opened.arguments, opened.id) == ("open", {"path": "setup.py"}, "call_m6a0mcd6137L21vgVmR0DQaU")
@@ -195,32 +196,34 @@ def test_bad_documents_name_the_field(document: Any, field: str, tmp_path: Path)
     assert (caught.value.field, caught.value.file) == (field, path)
 
 
-def test_bash_turns_are_restored_and_the_agents_own_commands_are_named_as_the_cause(tmp_path: Path) -> None:
-    state = "\n(Open file: n/a)\n(Current directory: /work)\nbash-$"
+def test_the_agents_own_commands_are_restored_and_those_no_environment_has_are_named(tmp_path: Path) -> None:
     turns = [
-        ("mkdir d && echo hi > d/a\n", ""),
-        ("cat d/a\n", "hi\n"),
-        ("open d/a\n", "[File: d/a]\n"),
-        ("cat d/a", "hi\n"),
+        ("mkdir d && echo hi > d/a\n", "", "n/a"),
+        ("cat d/a\n", "hi\n", "n/a"),
+        ("open d/a\n", "[File: /work/d/a (1 lines total)]\n1:hi\n", "/work/d/a"),
+        ("view_image d/a\n", "an image\n", "/work/d/a"),
+        ("cat d/a", "hi\n", "/work/d/a"),
     ]
     history = [{"role": "user", "content": "the issue"}]
     steps = []
-    for action, shown in turns:
+    for action, shown, opened in turns:
+        state = f"\n(Open file: {opened})\n(Current directory: /work)\nbash-$"
         text = shown + state if shown else "Nothing to show." + state
         history += [{"role": "assistant", "content": "", "action": action}, {"role": "user", "content": text}]
         steps.append({"action": action, "observation": shown, "state": {"working_dir": "/work"}})
     (trajectory,) = load_trajectories(write(tmp_path, traj(*history, trajectory=steps)))
-    env = gym.make("pivotgym/Terminal-v0", disable_env_checker=True)
+    env = gym.make("pivotgym/Repo-v0", disable_env_checker=True)
     try:
-        _, info = env.reset(options={"trajectory": trajectory, "turn": 3})
+        _, info = env.reset(options={"trajectory": trajectory, "turn": 4})
         checks = info["restore"].checks
         assert [(check.status, check.kind) for check in checks] == [
             ("exact", None),
             ("exact", None),
+            ("exact", None),
             ("diverged", "unknown_tool"),
         ]
-        with pytest.raises(RestoreDiverged, match="turn 2"):
-            env.reset(options={"trajectory": trajectory, "turn": 3, "strict": True})
+        with pytest.raises(RestoreDiverged, match="turn 3"):
+            env.reset(options={"trajectory": trajectory, "turn": 4, "strict": True})
     except SandboxUnavailable as error:
         missing(str(error))
     finally:
