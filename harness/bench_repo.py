@@ -154,9 +154,8 @@ def _rewards(figures: Figures, env: RepoEnv, recording: Trajectory, repeats: int
             continue
         tests = len(verdict.evidence["fail_to_pass"]) + len(verdict.evidence["pass_to_pass"])
         figures.add(f"reward: all of it ({tests} tests)", seconds * 1000)
-        for part, value in verdict.evidence["seconds"].items():
-            if part != "total":
-                figures.add(f"reward: {part.replace('_', ': ')}", value * 1000)
+        for part, value in env.passing().seconds.items():
+            figures.add(f"reward: {part.replace('_', ': ')}", value * 1000)
 
 
 class _Replay:

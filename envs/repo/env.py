@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pivotgym.envs.core import EnvConfig
@@ -31,10 +31,12 @@ class Passing:
     Attributes:
         names: those that do and are believed.
         violations: what the state's code tried against the tests' run.
+        seconds: what finding out took, by step.
     """
 
     names: tuple[str, ...]
     violations: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class RepoConfig(TerminalConfig):
@@ -119,7 +121,8 @@ class RepoEnv(TerminalEnv):
                     run = run_names(self.backend, self.spec_of_task, pristine, state, names)
             finally:
                 self.backend.close(state)
-        return Passing(tuple(name for name in run.results if run.passed(name)), tuple(run.violations))
+        names_passed = tuple(name for name in run.results if run.passed(name))
+        return Passing(names_passed, tuple(run.violations), run.parts)
 
     def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
         """What the repository has to do with it, else as at a terminal."""

@@ -88,15 +88,13 @@ def grade(backend: Backend, spec: RepoTask, pristine: Snapshot, final: Snapshot)
     """
     tests = _tests_of(spec)
     names = [*dict.fromkeys((*tests.fail_to_pass, *tests.pass_to_pass))]
-    started = time.monotonic()
     run = run_names(backend, spec, pristine, final, names)
-    seconds = time.monotonic() - started
     failing = [name for name in names if not run.passed(name)]
     return Verdict(
         reward=0.0 if failing else 1.0,
         rule="goal",
         reason=printable(_reason(tests, run, failing, len(names))),
-        evidence=_evidence(tests, run, names, seconds),
+        evidence=_evidence(tests, run, names),
     )
 
 
@@ -386,7 +384,7 @@ def _reason(tests: Tests, run: Run, failing: Sequence[str], total: int) -> str:
     return f"{len(failing)} of {total} tests that must pass do not{also}: {first} ({outcome}){unchanged}"
 
 
-def _evidence(tests: Tests, run: Run, names: Sequence[str], seconds: float) -> JsonObject:
+def _evidence(tests: Tests, run: Run, names: Sequence[str]) -> JsonObject:
     def outcomes(group: Sequence[str]) -> JsonObject:
         shown = [name for name in names if name in set(group)][:_SHOWN_TESTS]
         return {printable(name): run.results[name].outcome if name in run.results else "not run" for name in shown}
@@ -404,7 +402,6 @@ def _evidence(tests: Tests, run: Run, names: Sequence[str], seconds: float) -> J
         "violations": [printable(violation[:1000]) for violation in run.violations[:_SHOWN_DETAILS]],
         "changed": [printable(path) for path in [*run.change.items][:_SHOWN_PATHS]],
         "left_out": {printable(path): printable(left_out[path]) for path in [*left_out][:_SHOWN_PATHS]},
-        "seconds": {"total": round(seconds, 4), **{part: round(took, 4) for part, took in run.parts.items()}},
     }
     if run.notes:
         evidence["notes"] = list(run.notes)

@@ -252,7 +252,6 @@ def test_the_reference_earns_one_and_nothing_earns_none(
     assert right.reward == 1.0 and right.rule == "goal", right
     assert right.evidence["fail_to_pass"] == dict.fromkeys(task.tests.fail_to_pass, "passed")
     assert right.evidence["pass_to_pass"] == dict.fromkeys(task.tests.pass_to_pass, "passed")
-    assert {"fork", "change", "tests", "total"} <= set(right.evidence["seconds"])
     assert wrong.reward == 0.0 and "the repository was not changed" in wrong.reason
     assert wrong.reason.startswith(
         f"2 of {len(task.tests.fail_to_pass + task.tests.pass_to_pass)} tests that must pass"
