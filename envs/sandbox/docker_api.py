@@ -129,26 +129,58 @@ def path_stat(client: APIClient, container: str, path: str) -> dict[str, Any] | 
 
     A link itself is described, links above it are followed inside the container. ``mode`` has Go's bits, see
     :mod:`.docker_files`.
+
+    Raises:
+        SandboxFileError: no walk along the path, or along the link that it is, comes to an end.
     """
     url = archive_url(client, container)
     response = client.head(url, params={"path": path}, timeout=_TIMEOUT)
     if response.status_code == 404:
         return None
-    if response.status_code == 500:  # the reason comes with the body, which this kind of request has not
+    if response.status_code >= 400:  # the reason comes with the body, which this kind of request has not
         with contextlib.closing(client.get(url, params={"path": path}, stream=True, timeout=_TIMEOUT)) as again:
-            if again.status_code == 500 and re.search("too many (links|levels)", again.text):
-                raise SandboxFileError(f"{path}: links that lead nowhere")
-            if again.status_code == 500 and "file name too long" in again.text:
-                raise SandboxFileError(f"{path[:100]}…: the name, or where a link leads, is too long")
+            _check_path(again, path)
     response.raise_for_status()
     described = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
     assert isinstance(described, dict)
     return described
 
 
+# How the daemon, in Go, ends its message where the path it was given is at fault: with the kernel's words for ENOTDIR,
+# ELOOP and ENAMETOOLONG. Only its own words on links come before the path, and a path could hold those too: so they
+# count at the beginning only.
+_FAULTS = (
+    (re.compile(r": not a directory$"), "leads through something that is no directory"),
+    (re.compile(r"^(\w+: )?too many links|: too many (links|levels of symbolic links)$"), "links that lead nowhere"),
+    (re.compile(r": file name too long$"), "the name, or where a link leads, is too long"),
+)
+
+
+def path_fault(message: str) -> str | None:
+    """What is wrong with a path that the daemon fails on; None where the message says nothing of the kind."""
+    text = message.strip()
+    return next((said for pattern, said in _FAULTS if pattern.search(text)), None)
+
+
+def _check_path(response: requests.Response, path: str) -> None:
+    """Raises SandboxFileError where the daemon failed because of the path: what runs inside can bring that about."""
+    if response.status_code < 400:
+        return
+    try:
+        message = str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return
+    if fault := path_fault(message):
+        raise SandboxFileError(f"{path[:200]}: {fault}")
+
+
 @contextlib.contextmanager
 def archive_of(client: APIClient, container: str, path: str) -> Iterator[requests.Response | None]:
-    """The tar archive of a path as an open response, closed on leaving however much of it was read; None: no path."""
+    """The tar archive of a path as an open response, closed on leaving however much of it was read; None: no path.
+
+    Raises:
+        SandboxFileError: no walk along the path, or along the link that it is, comes to an end.
+    """
     # Compressing takes the daemon ten times as long as packing.
     plain = {"Accept-Encoding": "identity"}
     url = archive_url(client, container)
@@ -157,6 +189,7 @@ def archive_of(client: APIClient, container: str, path: str) -> Iterator[request
         if response.status_code == 404:
             yield None
         else:
+            _check_path(response, path)
             response.raise_for_status()
             yield response
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import stat as modes
 import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
 from pivotgym.envs.sandbox.base import Entry, SandboxFileError
-from pivotgym.envs.sandbox.docker_api import archive_of, as_sandbox_error, path_stat, retried
+from pivotgym.envs.sandbox.docker_api import archive_of, as_sandbox_error, path_fault, path_stat, retried
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _GO_KINDS = {1 << 31: "directory", 1 << 27: "link", 1 << 26: "device", 1 << 25: "fifo", 1 << 24: "socket"}
 _GO_REST = 1 << 21 | 1 << 19
 """Character device (beside the device bit), irregular."""
+_COVERED = ("/proc", "/sys", "/dev")
+"""Where a running container has the kernel's file systems. What the daemon writes there lies below them, unseen."""
 
 
 def kind_of(described: dict[str, Any]) -> str:
@@ -40,6 +43,10 @@ def permissions_of(described: dict[str, Any]) -> int:
 def _absolute(path: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise SandboxFileError(f"{path!r}: no absolute path")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SandboxFileError(f"{path!r}: no UTF-8, which the daemon's paths are") from None
     return posixpath.normpath(path)
 
 
@@ -92,7 +99,8 @@ def tree(client: APIClient, container: str, path: str, max_entries: int) -> dict
     """Everything below a path, see :meth:`Sandbox.tree`; from the archive the daemon makes of it.
 
     Raises:
-        SandboxFileError: nothing there, or too many entries.
+        SandboxFileError: nothing there, a link that the daemon cannot follow (in a circle, through a file), which it
+            describes in the listing of the directory above only, or too many entries.
         SandboxError: the daemon fails.
     """
     asked = _absolute(path)
@@ -149,7 +157,12 @@ def write_file(
         if described is not None and kind_of(described) != "file":
             raise SandboxFileError(f"{path}: no regular file")
         folder, missing = _missing_folders(client, container, posixpath.dirname(found))
-        member = _entry("/".join([*missing, posixpath.basename(found)]), owner, mode & 0o7777)
+        if missing and found != asked:
+            raise SandboxFileError(f"{path}: a link into a directory that is not there")
+        name = "/".join([*missing, posixpath.basename(found)])
+        if any(f"{posixpath.join(folder, name)}/".startswith(f"{top}/") for top in _COVERED):
+            raise SandboxFileError(f"{path}: not on a file system of the sandbox's own")
+        member = _entry(name, owner, mode & 0o7777)
         member.size = len(data)
         _put(client, container, folder, [*_folder_entries(missing, owner), (member, data)])
 
@@ -163,18 +176,23 @@ def make_folders(client: APIClient, container: str, path: str, owner: tuple[int,
 
 
 def _missing_folders(client: APIClient, container: str, path: str) -> tuple[str, list[str]]:
-    """The deepest directory of ``path`` that is there, and the names that are missing below it."""
-    missing: list[str] = []
-    while True:
-        found, described = _resolved(client, container, path)
-        if described is not None:
-            if kind_of(described) != "directory":
-                raise SandboxFileError(f"{path}: no directory")
-            return found, missing[::-1]
-        if path == "/":
-            raise SandboxFileError("/: no directory")
-        missing.append(posixpath.basename(path))
-        path = posixpath.dirname(path)
+    """The deepest directory of ``path`` that is there, without links, and the names that are missing below it.
+
+    Raises:
+        SandboxFileError: something on the way is no directory, or a link to nothing.
+    """
+    folder, names = "/", [name for name in path.split("/") if name]
+    for number, name in enumerate(names):
+        below = posixpath.join(folder, name)
+        found, described = _resolved(client, container, below)
+        if described is None:
+            if found != below:  # the daemon would put a directory in the place of the link
+                raise SandboxFileError(f"{path}: {below} is a link to nothing")
+            return folder, names[number:]
+        if kind_of(described) != "directory":
+            raise SandboxFileError(f"{path}: {below} is no directory")
+        folder = found
+    return folder, []
 
 
 def _folder_entries(names: list[str], owner: tuple[int, int]) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -193,9 +211,26 @@ def _entry(name: str, owner: tuple[int, int], mode: int) -> tarfile.TarInfo:
     return entry
 
 
+# What is on the way may be exchanged between the look and the writing, or be a mount (/etc/hosts): these are the words.
+_IN_THE_WAY = re.compile(
+    r"^extraction point is not a directory|^could not find the file "
+    r"|: (no such file or directory|is a directory|file exists|directory not empty|device or resource busy)$"
+)
+
+
 def _put(client: APIClient, container: str, folder: str, entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    """Unpacks entries. Raises SandboxFileError where something in the container is in their way."""
+    from docker.errors import APIError
+
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for entry, data in entries:
             archive.addfile(entry, io.BytesIO(data))
-    retried(client.put_archive, container, folder, packed.getvalue())
+    try:
+        retried(client.put_archive, container, folder, packed.getvalue())
+    except APIError as error:
+        said = str(error.explanation or "").strip()
+        fault = path_fault(said) or (_IN_THE_WAY.search(said.lower()) and said)
+        if not fault:
+            raise
+        raise SandboxFileError(f"{posixpath.join(folder, entries[-1][0].name)[:200]}: {fault[:200]}") from None
