@@ -16,6 +16,8 @@ from runner_honest import HONEST, HONEST_TEST
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo.runner import INSTALL, TOOLKIT, Report, run_tests, toolkit_archive
+from pivotgym.envs.repo.runner.belief import Case, Run, judge
+from pivotgym.envs.repo.runner.results import TestResult
 from pivotgym.envs.repo.tasks import Tests
 from pivotgym.envs.sandbox import Sandbox, SandboxConfig, SandboxUnavailable, Snapshot, get_backend
 
@@ -128,6 +130,68 @@ class TestC:
         "TestC::test_m": "passed",
         "TestC::test_n": "failed",
     }
+
+
+def test_names_cut_at_a_space(box: Sandbox) -> None:
+    """As data sets have them that took the second word of a log's line; what is not reported stays missing."""
+    test = """
+import it
+import pytest
+
+WORDS = ["log(photon flux)", "log(photonX flux)", "[0, 1] [2, 3]", "a::b c", "a[0] d", "over", "no one", "no two"]
+
+@pytest.mark.parametrize("a", WORDS)
+def test_y(a):
+    assert it.f(a)
+
+@pytest.mark.parametrize("a", ["one good", "one bad", "one skipped", "two good", "two skipped", "one"])
+def test_z(a):
+    if "skipped" in a:
+        pytest.skip("not here")
+    assert it.f(a) and "bad" not in a
+
+@pytest.mark.parametrize("a", ["end before", "end now", "end after"])
+def test_end(a):
+    assert it.f(a)
+"""
+    code = "import os\n\ndef f(a):\n    return a != 'no two' and (a != 'end now' or os._exit(0))\n"
+    expected = {
+        "test_y[log(photon": "passed",
+        "test_y[[0,": "passed",
+        "test_y[a::b": "passed",
+        "test_y[a[0]": "passed",
+        "test_y[no": "failed",
+        "test_y[log(phot": "missing",
+        "test_y[log(pho": "missing",
+        "test_y[a": "missing",  # neither a::b nor a[0]: no space follows
+        "test_y[over": "missing",
+        "test_y[none": "missing",
+        "test_y[": "missing",
+        "test_z[one": "failed",
+        "test_z[two": "skipped",
+        "test_z[one]": "passed",
+    }
+    report = supervised(box, {"it.py": code}, test, *expected)
+    assert outcomes(report) == expected, report
+    assert report.results["test_it.py::test_y[no"].detail.startswith("test_it.py::test_y[no two]: ")
+    assert report.results["test_it.py::test_z[one"].detail.startswith("test_it.py::test_z[one bad]: ")
+    # The process ends in the middle: the first is reported, the other two are not.
+    report = supervised(box, {"it.py": code}, test, "test_end[end", "test_y[log(photon")
+    assert report.results["test_it.py::test_end[end"].outcome == "missing", report
+    alone = supervised(box, {"it.py": code}, test, "test_y[log(photonX", "test_y[log(photon")
+    assert outcomes(alone) == {"test_y[log(photonX": "passed", "test_y[log(photon": "passed"}
+
+
+def test_a_cut_name_is_missing_where_one_of_its_cases_was_not_reported() -> None:
+    genuine = Run(False, "exit 0", 1.0, "", collected=["t.py::test_y[a b]", "t.py::test_y[a c]", "t.py::test_y[aX]"])
+    done = Case({"setup": "passed", "call": "passed", "teardown": "passed"}, finished=True)
+    twin = Run(True, "exit 1", 1.0, "")
+    genuine.cases["t.py::test_y[a b]"] = done
+    assert judge("t.py::test_y[a", genuine, [twin]).outcome == "missing"
+    genuine.cases["t.py::test_y[a c]"] = done
+    assert judge("t.py::test_y[a", genuine, [twin]) == TestResult("t.py::test_y[a", "passed")
+    genuine.cases["t.py::test_y[a c]"] = Case({"setup": "failed"}, finished=True)
+    assert judge("t.py::test_y[a", genuine, [twin]).outcome == "error"
 
 
 def test_files_beside_the_tests(box: Sandbox) -> None:

@@ -73,6 +73,8 @@ class Run:
 
 
 _WORSE = {"passed": 0, "skipped": 1, "failed": 2}
+_WORST: tuple[Outcome, ...] = ("passed", "skipped", "unbelieved", "failed", "error", "timeout", "missing")
+"""Outcomes from good to bad: of several tests under one name, the last of these counts."""
 
 
 def read(raw: Mapping[str, Any], key: str) -> Run:
@@ -119,11 +121,22 @@ def _take(run: Run, message: dict[str, Any]) -> None:
         case.detail = case.detail or message["detail"]
 
 
+def is_cut(name: str) -> bool:
+    """Whether a node id ends within its parameters, as the names of data sets do that were cut at the first space."""
+    test = name.partition("::")[2]
+    return test.count("[") > test.count("]")
+
+
 def matches(name: str, collected: Sequence[str]) -> list[str]:
-    """The node ids a name stands for: itself, the cases of a parametrized test, what is in a file or a class."""
+    """The node ids a name stands for: itself, the cases of a parametrized test, what is in a file or a class.
+
+    A name cut at a space (``test_x.py::test_y[log(photon``) stands for what goes on with one
+    (``test_x.py::test_y[log(photon flux)]``) and nothing else.
+    """
     if name in collected:
         return [name]
-    return [nodeid for nodeid in collected if nodeid.startswith((f"{name}::", f"{name}["))]
+    heads = (f"{name} ",) if is_cut(name) else (f"{name}::", f"{name}[")
+    return [nodeid for nodeid in collected if nodeid.startswith(heads)]
 
 
 def judge(name: str, genuine: Run, twins: Sequence[Run], *, untrusted: bool = False) -> TestResult:
@@ -142,11 +155,12 @@ def judge(name: str, genuine: Run, twins: Sequence[Run], *, untrusted: bool = Fa
             return _result(name, "error", genuine.broken[path])
         outcome: Outcome = "timeout" if genuine.ended == "timeout" else "missing"
         return _result(name, outcome, f"not collected; the process ended with {genuine.ended}\n{genuine.tail[-300:]}")
+    worst = _result(name, "passed", "")
     for nodeid in ids:
         result = _judge_one(nodeid, genuine, twins, untrusted)
-        if result.outcome != "passed":
-            return _result(name, result.outcome, result.detail if nodeid == name else f"{nodeid}: {result.detail}")
-    return _result(name, "passed", "")
+        if _WORST.index(result.outcome) > _WORST.index(worst.outcome):
+            worst = _result(name, result.outcome, result.detail if nodeid == name else f"{nodeid}: {result.detail}")
+    return worst
 
 
 def _judge_one(nodeid: str, genuine: Run, twins: Sequence[Run], untrusted: bool) -> TestResult:

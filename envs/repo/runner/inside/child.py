@@ -185,9 +185,14 @@ def _short(report):
 
 
 def wanted_by(names):
-    """Whether a node id is one of ``names``, a parametrized case of one, or in a file or class that is one."""
+    """Whether a node id is one of ``names``, a parametrized case of one, or in a file or class that is one.
+
+    Or begins with one that was cut at a space within its parameters (``belief.is_cut`` on the other side).
+    """
     exact = frozenset(names)
-    heads = tuple(name + tail for name in names for tail in ("::", "["))
+    tests = {name: name.partition("::")[2] for name in names}
+    cut = {name for name, test in tests.items() if test.count("[") > test.count("]")}
+    heads = tuple(name + tail for name in names for tail in ((" ",) if name in cut else ("::", "[")))
     return lambda nodeid: nodeid in exact or nodeid.startswith(heads)
 
 
