@@ -8,7 +8,7 @@ from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo.env import RepoEnv
 from pivotgym.envs.repo.patches import patch_paths
-from pivotgym.envs.repo.rules import TEST, Rules
+from pivotgym.envs.repo.rules import HARMLESS, TEST, Rules
 from pivotgym.envs.repo.tasks import Tests
 from pivotgym.envs.sandbox import SandboxFileError
 from pivotgym.envs.trajectory import JsonObject, Message
@@ -27,7 +27,8 @@ class RepoEffects(Verifier):
     - **Edits.** The same change of files, shell and git's state is right, whatever made it. So is another change of
       the repository's sources after which every hidden test passes that passes after the demonstrated edit, where
       that edit makes at least one pass that did not before; it must not delete what the demonstration keeps, nor
-      change tests that are there or what configures them, nor change anything outside of the repository. An edit
+      take most of it away, nor bring what no test run may see (modules in another's place, configuration), nor change
+      tests that are there or what configures them, nor change anything outside of the repository. An edit
       that makes no test pass (a script that reproduces the issue, the first half of a change) can only be compared
       by what it changes.
     - **Looks.** Where the demonstration changes nothing, :class:`TerminalEffects` compares: what was shown must be
@@ -119,6 +120,9 @@ class RepoEffects(Verifier):
         found = {**evidence, "gained": gained[:50], "lost": lost[:50], "violations": now.violations[:10]}
         if now.violations:
             return self._wrong(f"tampers with the tests: {now.violations[0]}", found)
+        brought = [path for path in now.left_out if path not in after.left_out and now.left_out[path] not in HARMLESS]
+        if brought:
+            return self._wrong(f"brings {brought[0]} ({now.left_out[brought[0]]})", found)
         if lost:
             return self._wrong(
                 f"{len(lost)} of {len(after.names)} tests do not pass that pass after the demonstration", found
@@ -156,11 +160,24 @@ def _beyond(env: RepoEnv, rules: Rules, missing: list[JsonObject], extra: list[J
         path = str(row["path"])
         if row.get("kind") == "absent" and wanted.get(path, {}).get("kind") != "absent":
             return f"deletes {path}, which the demonstration keeps"
+        if path not in wanted and _is_gutted(env, path, row):
+            return f"takes most of {path} away, which the demonstration leaves as it is"
         refused = rules.refusal(path.removeprefix(top))
         # A test or a folder more, beside those that are there, breaks nothing.
         if refused is not None and not (refused[1] == TEST and not _stands(env, path)):
             return f"changes {path} ({refused[1]})"
     return None
+
+
+def _is_gutted(env: RepoEnv, path: str, row: JsonObject) -> bool:
+    """Whether a file loses more than half of itself: tests may not reach what it was for."""
+    if row.get("kind") != "file":
+        return _stands(env, path)
+    try:
+        before = len(env.sandbox.read_file(path))
+    except SandboxFileError:
+        return False
+    return int(row.get("size") or 0) * 2 < before
 
 
 def _stands(env: RepoEnv, path: str) -> bool:

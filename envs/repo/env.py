@@ -31,11 +31,13 @@ class Passing:
     Attributes:
         names: those that do and are believed.
         violations: what the state's code tried against the tests' run.
+        left_out: paths of the state's change that no test run is allowed to see, each with the reason.
         seconds: what finding out took, by step.
     """
 
     names: tuple[str, ...]
     violations: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -122,7 +124,7 @@ class RepoEnv(TerminalEnv):
             finally:
                 self.backend.close(state)
         names_passed = tuple(name for name in run.results if run.passed(name))
-        return Passing(names_passed, tuple(run.violations), run.parts)
+        return Passing(names_passed, tuple(run.violations), run.change.left_out, run.parts)
 
     def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
         """What the repository has to do with it, else as at a terminal."""

@@ -21,6 +21,8 @@ _ENVIRONMENT = "an environment or a cache of tools"
 TEST = "a test file: tests are brought from outside"
 """Why a path stays that is one of the tests'."""
 _BROUGHT = "brought with the tests"
+HARMLESS = frozenset((TEST, _COMPILED))
+"""Reasons for leaving out what working in a repository leaves behind, or more tests."""
 
 _PARTS = (
     (re.compile(r"\.git|\.hg|\.svn"), _GIT),

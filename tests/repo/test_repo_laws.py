@@ -9,13 +9,14 @@ from contextlib import closing
 import pytest
 from needs import missing
 
-from pivotgym.envs.check import CheckReport, check_env_laws
+from pivotgym.envs.check import check_env_laws
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
 from pivotgym.envs.repo.bundled.generate import record
 from pivotgym.envs.repo.env import RepoEnv
 from pivotgym.envs.repo.tasks import RepoTask
 from pivotgym.envs.sandbox import get_backend
 from pivotgym.envs.snapshots import SnapshotStore
+from pivotgym.envs.trajectory import Trajectory
 
 ENV = "pivotgym/Repo-v0"
 
@@ -30,23 +31,30 @@ def env(request: pytest.FixtureRequest) -> Iterator[RepoEnv]:
         yield made
 
 
-def reasons(report: CheckReport) -> list[str]:
-    return [f"{result.law}: {result.detail}" for result in report.results if not result.passed]
+def test_the_laws_on_an_expert(env: RepoEnv) -> None:
+    """Its first turns, which only look: a run of the tests takes a second, and the laws run every turn many times."""
+    recording = record("taskgraph", 1, env)
+    looks = recording.model_copy(update={"messages": recording.messages[: recording.turns[4]], "outcome": None})
+    check(env, [looks], turns=3, horizon=1, resets=3)
 
 
+@pytest.mark.slow
 def test_the_laws_on_experts(env: RepoEnv) -> None:
     """One with the editor, one with a shell only."""
-    recordings = [record("ledger", 0, env), record("taskgraph", 1, env)]
+    check(env, [record("ledger", 0, env), record("taskgraph", 1, env)], turns=4, horizon=3, resets=5)
+
+
+def check(env: RepoEnv, recordings: list[Trajectory], *, turns: int, horizon: int, resets: int) -> None:
     report = check_env_laws(
         ENV,
         recordings,
         env_kwargs={"tasks": "bundled", "backend": env.config.backend},
-        max_turns_checked=4,
-        horizon=3,
-        resets=5,
+        max_turns_checked=turns,
+        horizon=horizon,
+        resets=resets,
     )
-    assert reasons(report) == []
-    assert report.result("fidelity").checked >= 4
+    assert [f"{result.law}: {result.detail}" for result in report.results if not result.passed] == []
+    assert report.result("fidelity").checked >= turns
 
 
 def test_tests_and_reference_are_nowhere_in_the_sandbox(env: RepoEnv) -> None:
