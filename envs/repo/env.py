@@ -49,11 +49,14 @@ class RepoConfig(TerminalConfig):
             SWE-bench rows, or the name of a Hugging Face dataset of such rows.
         repositories: a folder of local clones (``owner__name``, ``owner/name`` or ``name``), or the beginning of a
             git URL that ``owner/name`` completes; None takes each row's ready image.
+        tables: SWE-bench rows that say nothing themselves are installed by the ``swebench`` package's tables, which
+            needs a network while an image is built.
         interface: which tools are on offer, instead of what a task says.
     """
 
     tasks: str = "bundled"
     repositories: str | None = None
+    tables: bool = False
     interface: Interface | None = None
 
 
@@ -88,7 +91,9 @@ class RepoEnv(TerminalEnv):
     def tasks(self) -> Sequence[Task]:
         """The configured set's tasks."""
         if self._set is None:
-            self._set = open_repo_tasks(self.config.tasks, repositories=self.config.repositories)
+            self._set = open_repo_tasks(
+                self.config.tasks, repositories=self.config.repositories, tables=self.config.tables
+            )
         return self._set.tasks()
 
     def _read_spec(self, task: Task) -> TerminalTask:

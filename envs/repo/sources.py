@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo import swebench_parsers
-from pivotgym.envs.repo.swebench import SET, SweBenchTasks
-from pivotgym.envs.terminal.tasks import TaskSet, get_task_set, register_task_set, task_set_names
+from pivotgym.envs.repo.swebench import SweBenchTasks
+from pivotgym.envs.terminal.tasks import TaskSet, get_task_set, task_set_names
 
 BUNDLED = "bundled-repos"
 """Name of this package's own repository tasks; in ``pivotgym/Repo-v0`` ``bundled`` means them too."""
 
 
-def _bundled() -> TaskSet:
-    made = import_module("pivotgym.envs.repo.bundled").BundledRepoTasks()
-    assert isinstance(made, TaskSet)
-    return made
-
-
-for _name, _make in ((SET, SweBenchTasks), (BUNDLED, _bundled)):
-    if _name not in task_set_names():
-        register_task_set(_name, _make)
 swebench_parsers.register()
 
 
