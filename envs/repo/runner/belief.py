@@ -1,124 +1,16 @@
-"""Reads what the test processes said, and decides what of it is believed."""
+"""Decides what is believed of what the test processes said."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
+from pivotgym.envs.repo.runner.protocol import Case, Run, read
 from pivotgym.envs.repo.runner.results import DETAIL_CHARS, Outcome, TestResult
 
-_VIOLATION_STATUS = "exit 99"
+__all__ = ["Case", "Run", "is_cut", "judge", "matches", "read"]
 
-
-@dataclass
-class Case:
-    """One test in one run.
-
-    Attributes:
-        phases: outcome by phase, as pytest reports it; the worst where a phase is reported several times.
-        xfail: a failure was expected.
-        detail: of the failure.
-        marks: tokens of the marks that were passed.
-        finished: whether the runner saw its end.
-    """
-
-    phases: dict[str, str] = field(default_factory=dict)
-    xfail: bool = False
-    detail: str = ""
-    marks: set[str] = field(default_factory=set)
-    finished: bool = False
-
-    def outcome(self) -> Outcome:
-        """All phases together."""
-        if "failed" in (self.phases.get("setup"), self.phases.get("teardown")):
-            return "error"
-        if self.phases.get("call") == "failed":
-            return "failed"
-        if "skipped" in self.phases.values():
-            return "skipped"
-        if not self.finished or self.phases.get("call") != "passed":
-            return "missing"
-        return "passed"
-
-
-@dataclass
-class Run:
-    """One test process.
-
-    Attributes:
-        twin: whether errors were planted.
-        ended: how: ``exit N``, ``signal N``, ``timeout``.
-        cases: by node id.
-        tables: where the marks stand: file, test function, its row.
-        broken: files that could not be collected, and why.
-        collected: node ids in the order they run.
-        violations: what it did that it may not.
-        seconds: wall-clock time.
-        tail: its last output.
-    """
-
-    twin: bool
-    ended: str
-    seconds: float
-    tail: str
-    cases: dict[str, Case] = field(default_factory=dict)
-    tables: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    collected: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-
-
-_WORSE = {"passed": 0, "skipped": 1, "failed": 2}
 _WORST: tuple[Outcome, ...] = ("passed", "skipped", "unbelieved", "failed", "error", "timeout", "missing")
 """Outcomes from good to bad: of several tests under one name, the last of these counts."""
-
-
-def read(raw: Mapping[str, Any], key: str) -> Run:
-    """One process's messages. A line without the right seal in the right order was written by somebody else."""
-    run = Run(raw["number"] != 0, raw["ended"], float(raw["seconds"]), str(raw["tail"]))
-    for number, line in enumerate(raw["lines"]):
-        seal, _, text = line.partition(" ")
-        right = hmac.new(key.encode(), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(seal.encode("utf-8", "replace"), right.encode()):
-            run.violations.append("a report that is not the runner's")
-            break
-        index, message = json.loads(text)
-        if index != number:
-            run.violations.append("a report out of order")
-            break
-        _take(run, message)
-    if raw["rest"] and run.ended != "timeout":
-        run.violations.append("a report that is not the runner's")
-    if run.ended == _VIOLATION_STATUS and not run.violations:
-        run.violations.append("something that ends the process")
-    run.violations += [f"System V objects left behind: {kind}" for kind in raw["left"]]
-    return run
-
-
-def _take(run: Run, message: dict[str, Any]) -> None:
-    kind = message["kind"]
-    if kind == "table":
-        run.tables = message["tables"]
-    elif kind == "collected":
-        run.collected = list(message["names"])
-    elif kind == "broken":
-        run.broken[message["name"].split("::")[0]] = message["detail"]
-    elif kind == "violation":
-        run.violations.append(str(message["detail"]))
-    elif kind in ("phase", "finished"):
-        case = run.cases.setdefault(message["name"], Case())
-        if kind == "finished":
-            case.finished = True
-            case.marks |= set(message["marks"])
-            return
-        before = case.phases.get(message["when"], "passed")
-        case.phases[message["when"]] = max(before, message["outcome"], key=lambda name: _WORSE.get(name, 2))
-        case.xfail = case.xfail or message["xfail"]
-        case.detail = case.detail or message["detail"]
 
 
 def is_cut(name: str) -> bool:
@@ -187,12 +79,13 @@ def _doubt(nodeid: str, case: Case, genuine: Run, place: tuple[str, str] | None,
     if not twins:
         return "no twin ran"
     if place is None:
-        # Its code is in no test file (a text file's doctest, a library's test class): nothing can be planted.
-        return ""
+        # Of a test in no hidden file (a text file's doctest) nothing is known, and nothing can be planted.
+        return "reported as passed, but no code of its file ran" if nodeid.split("::")[0] in genuine.tables else ""
     row = genuine.tables[place[0]][place[1]]
     if row["start"] not in case.marks:
         return "reported as passed, but its code did not run"
-    if row["plain"] and row["ends"] and not case.marks & set(row["ends"]):
+    begun = case.order.index(row["start"])
+    if row["plain"] and row["ends"] and not set(case.order[begun:]) & set(row["ends"]):
         return "reported as passed, but the end of its code was not reached"
     shown = False
     for twin in twins:

@@ -30,7 +30,7 @@ from pivotgym.envs.sandbox.base import Sandbox, SandboxError, SandboxFileError
 TWINS = 3
 """Most twins of one run: each plants its errors from another assertion on."""
 _NO_PYTEST = 41
-_SOURCES = ("supervisor.py", "child.py", "planting.py", "audit.py", "integrity.py")
+_SOURCES = ("supervisor.py", "child.py", "planting.py", "audit.py", "integrity.py", "witness.py", "equality.py")
 _CONFIGS = (
     ("pytest.ini", "pytest"),
     (".pytest.ini", "pytest"),
@@ -119,10 +119,11 @@ def run_tests(
     uploaded = time.monotonic()
     raw, output = _supervise(box, archive, folder, root, tests, len(keys), seal)
     if raw is None:
-        # The sandbox's limits ended it: what the code under test asked for.
+        # The sandbox's limits ended it, or the tests' processes did: what the code under test asked for.
+        violations.append("the tests' supervisor did not come to its end")
         results = {name: TestResult(name, "missing", f"no report: {output}"[:500]) for name in wanted}
         return Report(results, violations, time.monotonic() - begun, tail=output)
-    runs = [belief.read(item, keys[item["number"]]) for item in raw["runs"]]
+    runs = [belief.read(item) for item in raw["runs"]]
     genuine = next(run for run in runs if not run.twin)
     others = [run for run in runs if run.twin]
     violations += list(dict.fromkeys(line for run in runs for line in run.violations))
@@ -279,6 +280,9 @@ def _supervise(
         sealed, _, text = box.read_file(f"{folder}/report.json").decode().partition("\n")
     except SandboxFileError:
         if result.status and result.status > 128:
+            return None, f"status {result.status}; {result.output[-300:]}"
+        if _read(box, f"{folder}/job.json") is None:
+            # Removed after the forks: it had begun.
             return None, f"status {result.status}; {result.output[-300:]}"
         raise SandboxError(f"the test runner did not start: {result.output[-2000:]}") from None
     right = hmac.new(seal.encode(), text.encode(), hashlib.sha256).hexdigest()

@@ -71,18 +71,24 @@ _ATTRIBUTES = {
 _FORBIDDEN_MODULES = frozenset(("_testcapi", "_testinternalcapi", "_xxsubinterpreters", "_interpreters"))
 
 # Functions of the standard library that look at frames or code and keep what they see to themselves.
-_QUIET_FILES = (
-    "typing", "enum", "dataclasses", "functools", "types", "contextlib", "abc", "reprlib", "doctest", "codecs",
-    "asyncio", "concurrent", "unittest", "threading", "copy", "copyreg", "pickle", "string", "importlib", "os",
-    "_py_abc", "weakref", "tempfile", "subprocess", "pkgutil", "runpy", "ast", "statistics", "zoneinfo", "operator",
-)  # fmt: skip
+# An attribute counts only where its name stands in the function itself: who passes a name (`functools.update_wrapper`,
+# `operator.attrgetter`, `copy`, `mock`) is not quiet.
 _QUIET = {
+    "typing": ("_caller", "overload", "NamedTuple", "NewType", "TypeVar", "__new__", "__init__", "_get_defaults"),
+    "enum": ("_create_", "_convert_"),
+    "types": ("coroutine", "wrapped"),
+    "doctest": ("_normalize_module", "_find_lineno"),
+    "asyncio": ("__init__", "_get_function_source", "extract_stack", "_format_coroutine", "_task_print_stack"),
+    "unittest": ("_is_async_func", "__init__", "_is_relevant_tb_level"),
+    "importlib": ("_compile_bytecode", "get_code", "_unmarshal_code", "_get_module_code"),
+    "subprocess": ("_text_encoding",),
     "collections": ("namedtuple",),
-    "logging": ("currentframe", "<lambda>", "findCaller", "_is_internal_frame", "formatException"),
+    "logging": ("currentframe", "<lambda>", "findCaller", "_is_internal_frame", "formatException", "handleError"),
     "warnings": None,
     "traceback": (
         "extract", "_walk_tb_with_full_positions", "_extract_from_extended_frame_gen", "extended_frame_gen", "walk_tb",
-        "__init__", "_get_code_position", "clear_frames", "print_tb", "extract_tb",
+        "__init__", "_get_code_position", "clear_frames", "print_tb", "extract_tb", "extract_stack", "print_stack",
+        "format_stack",
     ),
     "inspect": (
         "_signature_from_function", "_has_code_flag", "_signature_from_callable", "signature", "getfullargspec",
@@ -140,7 +146,7 @@ def install(rules, violation, reporting=()):
     events, attributes, forbidden = dict(_EVENTS), dict(_ATTRIBUTES), _FORBIDDEN_MODULES
     root, changed, hidden, own = rules.root, rules.changed, rules.hidden, rules.own
     stdlib, sites, trusted, allowed = rules.stdlib, rules.sites, rules.trusted, rules.allowed
-    quiet, quiet_files, loud = dict(_QUIET), frozenset(_QUIET_FILES), frozenset(_LOUD)
+    quiet, loud = dict(_QUIET), frozenset(_LOUD)
     kinds, led = {}, _LED_OUT
     watched = _watched()
     frozen_loader = importlib.machinery.SourceFileLoader
@@ -163,6 +169,9 @@ def install(rules, violation, reporting=()):
             return "test"
         if starts(path, own):
             return "ours"
+        if not isfile(path):
+            # A name that somebody gave to `compile`.
+            return "theirs"
         if starts(path, root):
             return "theirs" if path in changed else "ours"
         for place in sites:
@@ -176,7 +185,7 @@ def install(rules, violation, reporting=()):
                 return "loud" if path[len(place) :].split("/")[0].split(".")[0] in loud else "ours"
         return "theirs"
 
-    def culprit(frame, group):
+    def culprit(frame, group, name=None):
         """The file of the code that did it where that is the agent's, else None."""
         first = True
         while frame is not None:
@@ -191,14 +200,18 @@ def install(rules, violation, reporting=()):
                 if first and group in (FRAMES, CODE):
                     module = kind[4:]
                     names = lookup(quiet, module, False)
-                    calm = module in quiet_files or names is None or (names and code.co_name in names)
-                    if calm and untouched(module) and not led_out(module, code, frame):
+                    calm = names is None or (names and code.co_name in names)
+                    if calm and fixed(code, name) and untouched(module) and not led_out(module, code, frame):
                         return None
             elif kind != "loud":
                 return None
             first = False
             frame = frame.f_back
         return None
+
+    def fixed(code, name):
+        """Whether the attribute that a function reads is written in it, and not given by its caller."""
+        return name is None or name in code.co_names or name in code.co_consts
 
     def led_out(module, code, frame):
         """Whether a quiet function gives a frame to whoever called it: only its own library may call it."""
@@ -230,7 +243,8 @@ def install(rules, violation, reporting=()):
             what = event
             if group is None:
                 what, group = interesting(event, args, frame)
-            who = None if what is None else culprit(frame, group)
+            name = args[1] if event == "object.__getattr__" else None
+            who = None if what is None else culprit(frame, group, name)
             if who is not None:
                 violation("%s by %s, line %d" % (what, who, frame.f_lineno))
         finally:
@@ -251,7 +265,7 @@ def install(rules, violation, reporting=()):
             if not is_type(name, text_type) or starts(name, "<"):
                 return None, None
             kind = kind_of(name)
-            if kind == "theirs" or imported(frame):
+            if kind == "theirs" or imported(frame) or (real(name) not in hidden and not isfile(name)):
                 return None, None
             return "compile under the name " + name, CODE
         if event == "import":

@@ -16,8 +16,10 @@ import sys
 import types
 
 import audit
+import equality
 import integrity
 import planting
+import witness
 
 
 class Never(BaseException):
@@ -35,13 +37,17 @@ def reporter(descriptor, key):
     import hashlib
     import hmac
 
+    getpid, leave = os.getpid, os._exit
     write, dumps, new, digest = os.write, json.dumps, hmac.new, hashlib.sha256
     secret = key.encode()
 
     def loop():
-        number = 0
+        number, own = 0, getpid()
         message = yield
         while True:
+            if getpid() != own:
+                # A process that a test forked, and whose failure came back to here.
+                leave(1)
             text = dumps([number, message])
             line = new(secret, text.encode(), digest).hexdigest() + " " + text + "\n"
             data = line.encode()
@@ -58,13 +64,13 @@ def reporter(descriptor, key):
 class Finder:
     """First on ``sys.meta_path``: gives the hidden files' modules from memory, and no changed file for a stdlib one."""
 
-    def __init__(self, codes, changed, marks):
+    def __init__(self, codes, changed, once):
         find = importlib.machinery.PathFinder.find_spec
         real, getframe, is_type = os.path.realpath, sys._getframe, isinstance
         spec_class, loader_class = importlib.machinery.ModuleSpec, Loader
         stdlib = frozenset(getattr(sys, "stdlib_module_names", ()))
         hidden = frozenset(codes)
-        vault = _vault(codes, marks)
+        vault = _vault(codes, once)
         next(vault)
         give = vault.send
 
@@ -100,8 +106,9 @@ class Loader:
         self.path = path
 
         def exec_module(module):
-            code, names = give((path, sys._getframe(0)))
-            module.__dict__.update(names)
+            code = give((path, sys._getframe(0)))
+            if code is None:
+                raise ImportError("this file has been run already")
             module.__dict__["__file__"] = path
             exec(code, module.__dict__)
 
@@ -120,68 +127,58 @@ class Loader:
         return os.path.basename(self.path) == "__init__.py"
 
 
-def _vault(codes, marks):
-    """Gives a module's code to the loader's own function, nobody else."""
-    real = os.path.realpath
+def _vault(codes, once):
+    """Gives a module's code to the loader's own function, nobody else; a test file's to the import system, once."""
+    real, given = os.path.realpath, set()
+    importers = ("<frozen importlib", sys.modules["_pytest.pathlib"].__file__)
     answer = None
     while True:
         path, frame = yield answer
         answer = None
         if frame.f_code.co_name == "exec_module" and frame.f_code.co_filename == __file__:
-            answer = codes[real(path)], marks
-        del frame
+            path, outer = real(path), frame.f_back.f_code.co_filename
+            if path not in once or (path not in given and outer.startswith(importers)):
+                answer = codes[path]
+            given.add(path)
+        frame = None
 
 
 class Plugin:
-    """Takes down what the tests did."""
+    """Hands what pytest's hooks say to the desk."""
 
-    def __init__(self, send, wanted, seen, check, forget):
-        seen_tokens = seen
-        reported = {}
-
+    def __init__(self, tell, wanted):
         def pytest_collection_modifyitems(session, config, items):
             names = [item.nodeid for item in items]
-            kept = [item for item in items if wanted(item.nodeid)]
-            send({"kind": "collected", "names": [item.nodeid for item in kept], "of": len(names)})
-            items[:] = kept
-            forget(kept)
+            items[:] = [item for item in items if wanted(item.nodeid)]
+            tell(("collected", (list(items), names)))
 
         def pytest_collectreport(report):
             if report.failed:
-                send({"kind": "broken", "name": report.nodeid, "detail": _short(report)})
+                tell(("broken", report))
+
+        def pytest_runtest_logstart(nodeid, location):
+            util = sys.modules["_pytest.assertion.util"]
+            # Both lead to pytest's configuration, and from there to every plug-in.
+            util._config = None
+            if getattr(util, "_reprcompare", None) is not None:
+                util._reprcompare = witness.closed(util._reprcompare)
+            tell(("start", nodeid))
 
         def pytest_runtest_logreport(report):
-            entry = reported.setdefault(report.nodeid, {})
-            entry.setdefault("when", []).append(report.when)
-            send({
-                "kind": "phase",
-                "name": report.nodeid,
-                "when": report.when,
-                "outcome": report.outcome,
-                "xfail": bool(getattr(report, "wasxfail", None) is not None),
-                "detail": "" if report.passed else _short(report),
-            })  # fmt: skip
+            tell(("phase", report))
 
         def pytest_runtest_logfinish(nodeid, location):
-            send({"kind": "finished", "name": nodeid, "marks": sorted(seen_tokens)})
-            seen_tokens.clear()
-            for line in check():
-                send({"kind": "violation", "detail": line})
+            tell(("finish", nodeid))
 
         def pytest_sessionfinish(session, exitstatus):
-            send({"kind": "session", "status": int(exitstatus)})
+            tell(("session", exitstatus))
 
         self.pytest_collection_modifyitems = pytest_collection_modifyitems
         self.pytest_collectreport = pytest_collectreport
+        self.pytest_runtest_logstart = pytest_runtest_logstart
         self.pytest_runtest_logreport = pytest_runtest_logreport
         self.pytest_runtest_logfinish = pytest_runtest_logfinish
         self.pytest_sessionfinish = pytest_sessionfinish
-
-
-def _short(report):
-    text = report.longreprtext if hasattr(report, "longreprtext") else str(report.longrepr)
-    lines = [line for line in text.splitlines() if line.startswith("E ")] or text.splitlines()[-3:]
-    return "\n".join(lines)[:500]
 
 
 def wanted_by(names):
@@ -238,7 +235,8 @@ def compiled(job, root):
             tree = ast.parse(source, full)
         except (SyntaxError, ValueError):
             # Reported by pytest as it is, when the file is imported.
-            codes[os.path.realpath(full)] = "raise SyntaxError('this file cannot be parsed')"
+            codes[os.path.realpath(full)] = compile("raise SyntaxError('this file cannot be parsed')", full, "exec")
+            tables[path] = {}
             continue
         if os.path.basename(path).startswith("test"):
             spare[os.path.realpath(full)] = planting.only_for_parameters(tree)
@@ -246,12 +244,13 @@ def compiled(job, root):
             tables[path] = planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
         try:
             rewrite_asserts(tree, source.encode(), full)
-            codes[os.path.realpath(full)] = compile(tree, full, "exec", dont_inherit=True)
+            planting.judged(tree)
+            codes[os.path.realpath(full)] = planting.assembled(tree, full)
         except Exception:
             tree = ast.parse(source, full)
             if path in tables:
                 planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
-            codes[os.path.realpath(full)] = compile(tree, full, "exec", dont_inherit=True)
+            codes[os.path.realpath(full)] = planting.assembled(tree, full)
     return codes, tables, spare
 
 
@@ -260,20 +259,31 @@ def run(job, descriptor, root, import_path):
     leave = os._exit
     send = reporter(descriptor, job["key"])
     codes, tables, spare = compiled(job, root)
-    send({"kind": "table", "tables": tables})
-    seen = set()
-    add, wrong, another, drawn = seen.add, Value(), planting.another, random.Random(job["key"])
+    changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])
+    wrong, another, drawn = Value(), planting.another, random.Random(job["key"])
 
     def other(value):
         return another(value, drawn, wrong)
 
-    marks = {
-        planting.MARK: add,
+    def violation(text):
+        try:
+            send({"kind": "violation", "detail": text[:500]})
+        finally:
+            leave(99)
+
+    eyes = witness.Eyes(changed, codes)
+    judge = equality.judging(eyes, violation)
+    mark, pair, *told = witness.witness(tables, eyes, violation, judge)
+    objects = {
+        planting.MARK: mark,
+        planting.PAIR: pair,
+        planting.JUDGE: judge,
         planting.OTHER: other,
         planting.WRONG: wrong,
         planting.NEVER: Never,
     }
-    changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])
+    codes = {path: planting.embedded(code, objects) for path, code in codes.items()}
+    tell = witness.desk(send, eyes, violation, *told, integrity.watch(changed), forgetting(spare))
     sys.path[:] = import_path
     sys.argv = ["pytest"]
     _forget()
@@ -294,28 +304,33 @@ def run(job, descriptor, root, import_path):
         finally:
             reporting.clear()
 
-    plugin = Plugin(send, wanted_by(job["names"]), seen, integrity.watch(changed), forgetting(spare))
-    finder = Finder(codes, changed, marks)
+    @pytest.hookimpl(hookwrapper=True, trylast=True)
+    def pytest_runtest_call(item):
+        tell(("call", None))
+        yield
+
+    plugin = Plugin(tell, wanted_by(job["names"]))
+    finder = Finder(codes, changed, frozenset(spare))
     meta_path = sys.meta_path
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(early_config, parser, args):
-        # Before pytest's own finder, which has just been put first.
+        # In the place of pytest's own, which leads to its configuration: the tests' files are rewritten already.
+        for other in list(meta_path):
+            if type(other).__name__ == "AssertionRewritingHook":
+                meta_path.remove(other)
+                other.set_session = lambda session: None
+                other.config = None
         meta_path.insert(0, finder)
 
+    plugin.pytest_runtest_call = pytest_runtest_call
     plugin.pytest_load_initial_conftests = pytest_load_initial_conftests
     plugin.pytest_runtest_makereport = pytest_runtest_makereport
     arguments = list(job["arguments"])
     rules = audit.Rules(root, changed, frozenset(codes), os.path.dirname(__file__), job["allowed"])
 
-    def violation(text):
-        try:
-            send({"kind": "violation", "detail": text})
-        finally:
-            leave(99)
-
     job.clear()
-    del codes, tables
+    del codes, tables, objects, told, mark, pair
     audit.install(rules, violation, reporting)
     main = pytest.main
     status = main(arguments, plugins=[plugin])
@@ -325,7 +340,18 @@ def run(job, descriptor, root, import_path):
 
 def _forget():
     """Takes the runner's own modules out of reach by name."""
-    for name in ("audit", "integrity", "planting", "child", "supervisor", "ctypes", "_ctypes", "ctypes._endian"):
+    for name in (
+        "audit",
+        "equality",
+        "integrity",
+        "planting",
+        "witness",
+        "child",
+        "supervisor",
+        "ctypes",
+        "_ctypes",
+        "ctypes._endian",
+    ):
         sys.modules.pop(name, None)
     import pytest
 

@@ -13,9 +13,12 @@ import ast
 import hashlib
 import hmac
 import random
+import types
+import warnings
 
 MARK, OTHER, WRONG, NEVER = "@pg_mark", "@pg_other", "@pg_value", "@pg_error"
-"""Names in the test module; no source text can hold them. They are the same in twins: only the code differs."""
+JUDGE, PAIR = "@pg_judge", "@pg_pair"
+"""Names that no source text can hold. In the code that runs, the objects are in their place (:func:`embedded`)."""
 
 _PLAIN_DECORATORS = {
     "pytest.mark", "mark", "unittest.skip", "unittest.skipIf", "unittest.skipUnless", "skipIf", "skipUnless", "skip",
@@ -32,6 +35,11 @@ _MATCHERS = {
     "testfixtures", "hamcrest", "callee",
 }  # fmt: skip
 """Names in calls whose result may equal many values."""
+_ONCE = (
+    "pytest.mark", "mark", "unittest.skip", "unittest.skipIf", "unittest.skipUnless", "skipIf", "skipUnless", "skip",
+    "mock.patch", "patch", "unittest.mock.patch", "staticmethod", "classmethod", "pytest.fixture",
+)  # fmt: skip
+"""Decorators that do not call a test more than once."""
 _RAISES = {"raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp"}
 
 
@@ -70,6 +78,9 @@ class Planter:
     def module(self, tree):
         """Changes ``tree`` and returns what stands where: a row of tokens for every test function."""
         self.local = {node.name for node in ast.walk(tree) if hasattr(node, "body") and hasattr(node, "name")}
+        self.random = drawing("%s %s" % (self.key, self.path), tree)
+        loads = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
+        self.loads = loads | {part.attr for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
         self._suite(tree.body, "")
         ast.fix_missing_locations(tree)
         return self.table
@@ -81,6 +92,10 @@ class Planter:
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 if node.name.startswith("test"):
                     _Function(self, node, prefix + node.name).instrument()
+                else:
+                    # Classes of tests that a function makes.
+                    classes = [part for part in ast.walk(node) if isinstance(part, ast.ClassDef)]
+                    self._suite(classes, prefix + node.name + ".<locals>.")
             elif isinstance(node, (ast.If, ast.Try, ast.With)):
                 for name in ("body", "orelse", "finalbody"):
                     self._suite(getattr(node, name, []), prefix)
@@ -127,7 +142,7 @@ def only_for_parameters(tree):
 class _Function:
     def __init__(self, planter, node, name):
         self.planter, self.node, self.name = planter, node, name
-        self.ends, self.after, self.caught = [], [], False
+        self.ends, self.after, self.right, self.caught = [], [], [], False
 
     def token(self, *parts):
         return token(self.planter.key, self.planter.path, self.name, *parts)
@@ -148,10 +163,16 @@ class _Function:
         decorators = [dotted(item) for item in node.decorator_list]
         plain = all(any(name == known or name.startswith(known + ".") for known in _PLAIN_DECORATORS)
                     for name in decorators)  # fmt: skip
+        once = all(any(name == known or name.startswith(known + ".") for known in _ONCE)
+                   and not name.endswith(("flaky", "repeat")) for name in decorators)  # fmt: skip
         planter.table[self.name] = {
             "start": begin,
+            # The tests' own code calls it.
+            "called": node.name in planter.loads,
+            "repeats": not once,
             "ends": self.ends,
             "wrong": self.after,
+            "right": self.right,
             "xfail": any("xfail" in name or "expectedFailure" in name for name in decorators),
             # Where its failure need not be the test's failure, only the marks count.
             "plain": plain and not self.caught and not generator,
@@ -192,13 +213,72 @@ class _Function:
             wrong = kind and self.first is not None and number >= self.first
             if wrong:
                 plant(node, kind, self.planter.random, self.planter.calls)
+            text = self.token("after", number)
+            if kind == "equal-call" and dotted(node.value).split(".")[-1] not in _NEAR:
+                _witnessed(node.value, text)
             done.append(node)
             if kind:
-                text = self.token("after", number)
-                if wrong:
-                    self.after.append(text)
+                (self.after if wrong else self.right).append(text)
                 done.append(_call(MARK, text, node))
         return done
+
+
+_NEAR = ("assertAlmostEqual", "assertIs", "assertCountEqual")
+
+
+def _witnessed(call, text):
+    """Hands both sides of an equality to the runner on their way."""
+    both = ast.Call(ast.Name(PAIR, ast.Load()), [ast.Constant(text), *call.args[:2]], [])
+    call.args[:2] = [ast.Starred(both, ast.Load())]
+    for part in (call.args[0], both, both.func, both.args[0]):
+        ast.copy_location(part, call)
+
+
+def judged(tree):
+    """Hands the outcome and both sides of every ``==`` of rewritten assertions to the runner, in place."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Compare):
+            continue
+        test, target = node.value, node.targets[0]
+        sides = [test.left, *test.comparators]
+        if (
+            isinstance(target, ast.Name)
+            and target.id.startswith("@py_assert")
+            and [type(operator) for operator in test.ops] == [ast.Eq]
+            and all(isinstance(side, (ast.Name, ast.Constant)) for side in sides)
+        ):
+            again = [ast.Name(side.id, ast.Load()) if isinstance(side, ast.Name) else side for side in sides]
+            node.value = ast.Call(ast.Name(JUDGE, ast.Load()), [test, *again], [])
+            for part in (node.value, node.value.func, *again):
+                ast.copy_location(part, test)
+
+
+class _Names(ast.NodeTransformer):
+    def visit_Name(self, node):
+        known = node.id in (MARK, OTHER, WRONG, NEVER, JUDGE, PAIR)
+        return ast.copy_location(ast.Constant(node.id), node) if known else node
+
+
+def assembled(tree, path):
+    """Code of a tree with texts where :func:`embedded` puts objects."""
+    tree = ast.fix_missing_locations(_Names().visit(tree))
+    with warnings.catch_warnings():
+        # That a text is called.
+        warnings.simplefilter("ignore")
+        return compile(tree, path, "exec", dont_inherit=True)
+
+
+def embedded(code, objects):
+    """The code with objects in the place of their names: nothing but the code itself leads to them."""
+
+    def put(thing):
+        if isinstance(thing, types.CodeType):
+            return embedded(thing, objects)
+        if type(thing) is str:
+            return objects.get(thing, thing)
+        return type(thing)([put(item) for item in thing]) if type(thing) in (tuple, frozenset) else thing
+
+    return code.replace(co_consts=tuple(put(item) for item in code.co_consts))
 
 
 def _own(function):
@@ -298,7 +378,7 @@ def plant(node, kind, rng, side):
     elif kind == "in-call":
         # Another number may well be in there too; a text with a word more is not.
         text = _is_text(node.value.args[0]) and node.value.args[0].value
-        node.value.args[0] = other_literal(node.value.args[0], rng) if text else _wrong(node, WRONG)
+        node.value.args[0] = _longer(node.value.args[0], rng) if text else _wrong(node, WRONG)
     else:
         node.test = _false(node.test, rng, side)
 
@@ -321,7 +401,7 @@ def _false(test, rng, side):
             test.left, test.comparators[0] = _unequal(test.left, test.comparators[0], rng, side)
             return test
         if isinstance(test.ops[0], ast.In) and _is_text(test.left) and test.left.value:
-            test.left = other_literal(test.left, rng)
+            test.left = _longer(test.left, rng)
             return test
         if isinstance(test.ops[0], ast.Is):
             test.comparators[0] = _wrong(test, WRONG)
@@ -382,7 +462,8 @@ def _other(node, rng):
                 items = items[:place] + [made] + items[place + 1 :]
                 break
         else:
-            items = [*items, ast.Constant(_word(rng))]
+            known = {item.value for item in items if isinstance(item, ast.Constant)}
+            items = [*items, ast.Constant(_word(rng, known))]
         made = ast.Set(items) if kind is ast.Set else kind(items, ast.Load())
         return _located(made, node)
     if isinstance(node, ast.Dict):
@@ -392,7 +473,8 @@ def _other(node, rng):
             if made is not None:
                 values[place] = made
                 return _located(ast.Dict(list(node.keys), values), node)
-        return _located(ast.Dict([*node.keys, ast.Constant(_word(rng))], [*values, ast.Constant(1)]), node)
+        known = {item.value for item in node.keys if isinstance(item, ast.Constant)}
+        return _located(ast.Dict([*node.keys, ast.Constant(_word(rng, known))], [*values, ast.Constant(1)]), node)
     return None
 
 
@@ -403,8 +485,47 @@ def _located(made, node):
     return made
 
 
-def _word(rng):
-    return "".join(rng.choice("bcdfghjklmnpqrstvwz") for _ in range(9))
+def _word(rng, known=()):
+    """A text that may be any other one of the file."""
+    texts = [text for text in getattr(rng, "pool", {}).get(str, ()) if text not in known and 2 < len(text) < 30]
+    return rng.choice(texts) if texts else "".join(rng.choice("aeionrstl") for _ in range(rng.randrange(5, 9)))
+
+
+def _longer(node, rng):
+    """A text that what holds the literal does not hold: it goes on with the letters of another one, mixed."""
+    letters = list(node.value + _word(rng, (node.value,)) + _word(rng))
+    rng.shuffle(letters)
+    while len(letters) < 8:
+        letters += letters
+    return ast.copy_location(ast.Constant(node.value + "".join(letters[:12])), node)
+
+
+def drawing(seed, tree=None):
+    """A source of chance that also knows the literals of a module, by type: planted values look like those."""
+    made, pool = random.Random(seed), {}
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float, str, bytes):
+            pool.setdefault(type(node.value), set()).add(node.value)
+    made.pool = {kind: sorted(values) for kind, values in pool.items()}
+    return made
+
+
+def _changed(text, rng):
+    """Another text of the same looks: shorter, in another order, or with another character."""
+    for _ in range(8):
+        place = rng.randrange(len(text)) if text else 0
+        way = rng.randrange(3)
+        if way == 0 and len(text) > 1:
+            made = text[:place] + text[place + 1 :]
+        elif way == 1 and len(text) > 1:
+            other = rng.randrange(len(text))
+            low, high = sorted((place, other))
+            made = text[:low] + text[high : high + 1] + text[low + 1 : high] + text[low : low + 1] + text[high + 1 :]
+        else:
+            made = text[:place] + (rng.choice(text) if text else "a") + text[place:]
+        if made != text:
+            return made
+    return text + (text[-1:] or "a")
 
 
 def another(value, rng, wrong, depth=0):
@@ -426,21 +547,35 @@ def another(value, rng, wrong, depth=0):
         place = rng.choice(list(value))
         return {key: another(item, rng, wrong, depth + 1) if key is place else item for key, item in value.items()}
     if kind in (set, frozenset):
-        return kind([*value, _word(rng)])
+        return kind([*value, _word(rng, value)])
     return wrong
 
 
 def _other_value(value, rng):
     if isinstance(value, bool):
         return not value
+    pool = [item for item in getattr(rng, "pool", {}).get(type(value), ()) if item != value]
     if isinstance(value, int):
-        return value + rng.choice((3, 5, 7)) + (abs(value) >> 3)
+        near = [value + 1, value + 2] if value == 0 else [value + 1, value - 1]
+        # The negative of a planted zero would equal it.
+        return rng.choice(near + [item for item in pool if item]) or value + 1
     if isinstance(value, float):
-        return value * 2 + rng.choice((3, 5, 7)) if value == value and abs(value) < 1e300 else 0.5
+        far = [item for item in pool if abs(item - value) > 1e-3 * (1 + abs(value))]
+        if far and rng.random() < 0.5:
+            return rng.choice(far)
+        return (
+            value * 2 + rng.choice((1, 0.5, 3))
+            if value == value and 0 <= value < 1e300
+            else value - 1.5
+            if (value == value and abs(value) < 1e15)
+            else 0.5
+        )
     if isinstance(value, complex):
         return value * 2 + 3
     if isinstance(value, str):
-        return value + _word(rng)
+        near = [text for text in pool if 0.5 <= (len(text) + 1) / (len(value) + 1) <= 2]
+        return rng.choice(near) if near and rng.random() < 0.5 else _changed(value, rng)
     if isinstance(value, bytes):
-        return value + _word(rng).encode()
+        text = _changed(value.decode("latin-1"), rng)
+        return text.encode("latin-1")
     return None

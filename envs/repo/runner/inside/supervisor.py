@@ -25,7 +25,8 @@ import time
 FIRST_USER = 40000
 TOOLKIT = "/opt/pivotgym/pytest"
 _TAIL = 16 << 10
-_MESSAGES = 32 << 20
+_MESSAGES, _LINES = 16 << 20, 100_000
+"""Most bytes and lines of one test process."""
 _PRELOAD = (
     "_pytest.assertion.rewrite", "_pytest._argcomplete", "unittest.mock", "inspect", "logging", "traceback", "warnings",
     "linecache", "collections", "dataclasses", "typing", "asyncio", "decimal", "fractions", "random", "tempfile",
@@ -66,10 +67,12 @@ def prepared(root):
             pass
     import audit
     import child
+    import equality
     import integrity
     import planting
+    import witness
 
-    del audit, child, integrity, planting, pytest
+    del audit, child, equality, integrity, planting, pytest, witness
     return [root] + [entry for entry in full if entry != root]
 
 
@@ -208,7 +211,7 @@ class Worker:
         """Gives it the job and collects what it says until it ends or the time is over. All of it is dead then."""
         begun = time.monotonic()
         data = json.dumps(job).encode()
-        lines, pending, tail, ended, total = [], b"", b"", "exit", 0
+        lines, pending, tail, ended, total, foreign = [], b"", b"", "exit", 0, ""
         poll = select.poll()
         poll.register(self.work, select.POLLOUT)
         poll.register(self.results, select.POLLIN)
@@ -218,7 +221,7 @@ class Worker:
         while True:
             left = min(until, grace or until) - time.monotonic()
             if left <= 0:
-                ended = "timeout" if grace is None else ended
+                ended = "timeout" if grace is None and not foreign else ended
                 break
             for descriptor, _ in poll.poll(min(left, 0.02 if status is None else 0.005) * 1000):
                 if descriptor == self.work:
@@ -239,9 +242,17 @@ class Worker:
                 elif descriptor == self.results:
                     total += len(piece)
                     *whole, pending = (pending + piece).split(b"\n")
-                    lines += whole
-                    if total > _MESSAGES:
-                        until = 0
+                    for line in whole:
+                        foreign = foreign or wrong_line(line, len(lines), job["key"])
+                        if foreign:
+                            break
+                        lines.append(line)
+                    if total > _MESSAGES or len(lines) > _LINES:
+                        foreign = foreign or "a report without end"
+                    if foreign:
+                        # Nothing it says from here on counts.
+                        pending, until, grace = b"", 0, None
+                        break
                 else:
                     tail = (tail + piece)[-_TAIL:]
             if status is None:
@@ -263,6 +274,7 @@ class Worker:
         return {
             "lines": [line.decode("utf-8", "replace") for line in lines],
             "rest": len(pending),
+            "foreign": foreign,
             "cpu": 0.0 if used is None else used.ru_utime + used.ru_stime,
             "ended": ended,
             "seconds": time.monotonic() - begun,
@@ -292,6 +304,34 @@ class Worker:
         if self.user is not None:
             for place in _SHARED:
                 sweep(place, self.user)
+
+
+def wrong_line(line, number, key):
+    """What is wrong with a line of the report where it is not the runner's next one; else empty."""
+    seal, _, text = line.partition(b" ")
+    right = hmac.new(key.encode(), text, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(seal, right.encode()):
+        return "a report that is not the runner's"
+    return "" if text.startswith(b"[%d, " % number) else "a report out of order"
+
+
+def tables(work):
+    """Where the marks of a run stand, by file and test; computed here, where no test process has a say."""
+    import ast
+
+    import planting
+
+    found = {}
+    for path, source in work["sources"].items():
+        if os.path.basename(path) == "conftest.py":
+            continue
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError):
+            found[path] = {}
+            continue
+        found[path] = planting.Planter(work["key"], path, work["twin"], work["twins"]).module(tree)
+    return found
 
 
 def kill_tree(*roots):
@@ -415,6 +455,7 @@ def main():
         Waiting.discard(worker.pid)
         done = worker.perform(work, left)
         done["number"] = number
+        done["tables"] = tables(work)
         longest = max(longest, done["seconds"])
         late = late or done["ended"] == "timeout"
         runs.append(done)
