@@ -31,6 +31,12 @@ def test_a_terminal() -> None:
     assert "'path': '" in changes and "note'" in changes and "{'shell': 'cwd', 'value': '/tmp'}" in changes
 
 
+def test_a_repository() -> None:
+    shown = run(BLOCKS[2])
+    assert re.search(r"^[0-9a-f]{7,} \S", shown, re.MULTILINE)
+    assert "reward=1.0" in shown  # the expert has repaired it by then
+
+
 def test_adding_a_domain() -> None:
     check = """
 from pivotgym.envs.check import check_env_laws
@@ -41,7 +47,7 @@ env.reset(options={"task": "Dune"})
 env.step('<tool_call>{"name": "lend_book", "arguments": {"title": "Dune", "reader": "Ada"}}</tool_call>')
 print(env.score().reward)
 """
-    broken, reward = run(BLOCKS[2] + check).splitlines()
+    broken, reward = run(BLOCKS[3] + check).splitlines()
     assert broken == "[] 9"
     assert reward == "1.0"
 

@@ -109,9 +109,9 @@ def test_pytests_own_summary_is_equal(tmp_path: Path) -> None:
         "import os, time\ndef test_a(tmp_path):\n    time.sleep(float(os.environ['NAP']))\n    print(tmp_path)\n"
     )
     texts = []
-    for nap in ("0.02", "0.4"):
+    for nap in ("0.3", "0.9"):
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-rA", "--durations=3", "-p", "no:cacheprovider", "test_it.py"],
+            [sys.executable, "-m", "pytest", "-rA", "--durations=1", "-p", "no:cacheprovider", "test_it.py"],
             cwd=tmp_path,
             env={"NAP": nap, "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,

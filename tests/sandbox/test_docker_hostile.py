@@ -215,7 +215,9 @@ def test_killing_everything_again_and_again(begin: Begin, murder: str) -> None:
     box = begin()
     box.run("kept=yes; echo file > /tmp/file", timeout=10)
     for _ in range(3):
-        assert box.run(murder, timeout=1.0).ending in ("shell_killed", "timeout", "exit")
+        if box.run(murder, timeout=1.0).ending == "exit":
+            # The command ended before its session did, whose end is then the next command's to meet.
+            box.run(":", timeout=10)
         assert_usable(box)
     assert box.run("echo $kept; cat /tmp/file", timeout=10).output == "yes\nfile\n"
 
