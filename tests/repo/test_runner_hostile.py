@@ -13,7 +13,9 @@ from collections.abc import Iterator
 
 import needs
 import pytest
-from runner_attacks import ATTACKS, Attack
+from runner_attacks import ATTACKS as OWN
+from runner_attacks import Attack
+from runner_readers import READERS
 
 from pivotgym.envs.repo.runner import Report, run_tests
 from pivotgym.envs.repo.tasks import Tests
@@ -58,6 +60,9 @@ def add(a, b):
 def join(a, b):
     return a + b
 """
+
+
+ATTACKS = OWN | READERS
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,16 @@ from pivotgym.envs.sandbox.base import Sandbox, SandboxError, SandboxFileError
 TWINS = 3
 """Most twins of one run: each plants its errors from another assertion on."""
 _NO_PYTEST = 41
-_SOURCES = ("supervisor.py", "child.py", "planting.py", "audit.py", "integrity.py", "witness.py", "equality.py")
+_SOURCES = (
+    "supervisor.py",
+    "child.py",
+    "planting.py",
+    "drawn.py",
+    "audit.py",
+    "integrity.py",
+    "witness.py",
+    "equality.py",
+)
 _CONFIGS = (
     ("pytest.ini", "pytest"),
     (".pytest.ini", "pytest"),

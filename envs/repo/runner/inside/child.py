@@ -16,6 +16,7 @@ import sys
 import types
 
 import audit
+import drawn as drawn_values
 import equality
 import integrity
 import planting
@@ -260,7 +261,7 @@ def run(job, descriptor, root, import_path):
     send = reporter(descriptor, job["key"])
     codes, tables, spare = compiled(job, root)
     changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])
-    wrong, another, drawn = Value(), planting.another, random.Random(job["key"])
+    wrong, another, drawn = Value(), drawn_values.another, random.Random(job["key"])
 
     def other(value):
         return another(value, drawn, wrong)
@@ -345,6 +346,7 @@ def _forget():
         "equality",
         "integrity",
         "planting",
+        "drawn",
         "witness",
         "child",
         "supervisor",

@@ -67,12 +67,13 @@ def prepared(root):
             pass
     import audit
     import child
+    import drawn
     import equality
     import integrity
     import planting
     import witness
 
-    del audit, child, equality, integrity, planting, pytest, witness
+    del audit, child, drawn, equality, integrity, planting, pytest, witness
     return [root] + [entry for entry in full if entry != root]
 
 
