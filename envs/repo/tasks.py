@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pivotgym.envs.terminal.tasks import Setup, TerminalTask
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.terminal.tasks import Final, Setup, TaskSet, TerminalTask
 from pivotgym.envs.trajectory import Task
+from pivotgym.envs.verdict import Verdict
 
 ENV_ID = "pivotgym/Repo-v0"
 
@@ -111,3 +113,11 @@ class RepoTask(TerminalTask):
     def task(self, name: str) -> Task:
         """As a task; fields that have their default are left out."""
         return Task(env=ENV_ID, id=name, data=self.model_dump(mode="json", exclude_defaults=True))
+
+
+class RepoTaskSet(TaskSet):
+    """A set whose tasks only :class:`pivotgym.envs.repo.env.RepoEnv` can judge."""
+
+    def goal(self, task: Task, final: Final) -> Verdict:
+        """Hidden tests decide, and they run where the agent was never. Raises BadInput, saying where."""
+        raise BadInput(f"task {task.id} is judged by its tests: it is played in {ENV_ID}", field="env")

@@ -52,7 +52,7 @@ _CAPABILITIES = (
     "CAP_SETGID",
     "CAP_SETUID",
 )
-_OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 255})
+_OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 62, 255})
 
 
 def bwrap_binary(state: Path) -> str:
@@ -135,15 +135,16 @@ class Launcher:
         """Starts a sandbox. Raises SandboxError."""
         others = first_user()
         arguments = _arguments(config, mounts, chain, upper, user, home, own_namespace=others is not None)
-        to_shell, from_shell, info = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        passed = [to_shell[0], from_shell[1], _memory_file(arguments), _memory_file(_filter()), info[1]]
+        to_shell, from_shell, said, info = (os.pipe2(os.O_CLOEXEC) for _ in range(4))
+        passed = [to_shell[0], from_shell[1], said[1], _memory_file(arguments), _memory_file(_filter()), info[1]]
         request = {
             "argv": [self._binary, "--args", str(_ARGS_FD), "--", "/bin/bash", *supervisor_arguments(_limits(config))],
             "fds": [_ARGS_FD, _SECCOMP_FD, _INFO_FD],
         }
         try:
             if others is not None:
-                # Else nobody inside could open /dev/stdout. The other pipe stays closed: marks of ends come through it.
+                # Else nobody inside could open /dev/stdout. The other pipes stay closed: the shell's state comes, and
+                # commands go, through them.
                 os.fchown(from_shell[1], others + user, others + user)
                 request |= {"user": others + user, "map": [0, others, USERS]}
             with self._lock:
@@ -155,10 +156,10 @@ class Launcher:
             for descriptor in passed:
                 os.close(descriptor)
         if "pid" not in answer:
-            for descriptor in (to_shell[1], from_shell[0], info[0]):
+            for descriptor in (to_shell[1], from_shell[0], said[0], info[0]):
                 os.close(descriptor)
             raise SandboxError(f"bubblewrap cannot be started: {answer.get('error', 'no answer')}")
-        return Running(answer["pid"], to_shell[1], from_shell[0], info[0])
+        return Running(answer["pid"], to_shell[1], from_shell[0], said[0], info[0])
 
 
 def _arguments(
@@ -244,9 +245,12 @@ def _memory_file(data: bytes) -> int:
 class Running:
     """A sandbox that runs: the :class:`pivotgym.envs.sandbox.session.Transport` to its shell, and its processes."""
 
-    def __init__(self, pid: int, write: int, read: int, info: int) -> None:
-        self._write, self._read, self._info = write, read, info
+    def __init__(self, pid: int, write: int, read: int, said: int, info: int) -> None:
+        self._write, self._read, self._said, self._info = write, read, said, info
         os.set_blocking(write, False)
+        self._poll = select.poll()
+        for descriptor in (read, said):
+            self._poll.register(descriptor, select.POLLIN)
         self._pidfd: int | None = None
         with contextlib.suppress(ProcessLookupError):
             self._pidfd = os.pidfd_open(pid)
@@ -256,13 +260,15 @@ class Running:
 
     # Transport ----------------------------------------------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """The end of the pipe that output comes from."""
-        return self._read
-
-    def receive(self) -> bytes:
-        """What came."""
-        return os.read(self._read, 1 << 16)
+    def receive(self, seconds: float) -> tuple[bytes, bytes] | None:
+        """What came on standard output and on standard error."""
+        ready = {descriptor for descriptor, _ in self._poll.poll(seconds * 1000)}
+        output = os.read(self._read, 1 << 16) if self._read in ready else b""
+        said = os.read(self._said, 1 << 16) if self._said in ready else b""
+        if self._said in ready and not said:
+            # The shell and its supervisor are gone; others may still write.
+            self._poll.unregister(self._said)
+        return None if self._read in ready and not output else (output, said)
 
     def send(self, data: bytes) -> None:
         """Sends all of it. Raises BrokenPipeError where nobody reads."""
@@ -417,7 +423,7 @@ class Running:
             if pidfd is not None:
                 readable(pidfd, 10.0)
                 os.close(pidfd)
-        for descriptor in (self._write, self._read, self._info):
+        for descriptor in (self._write, self._read, self._said, self._info):
             os.close(descriptor)
 
     # Inner parts --------------------------------------------------------------------------------------------------
@@ -431,8 +437,8 @@ class Running:
 
     def _last_words(self) -> str:
         said = b""
-        while len(said) < 4096 and readable(self._read, 0.5):
-            piece = os.read(self._read, 4096)
+        while len(said) < 4096 and readable(self._said, 0.5):
+            piece = os.read(self._said, 4096)
             if not piece:
                 break
             said += piece

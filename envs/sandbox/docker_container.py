@@ -19,7 +19,8 @@ from pivotgym.envs.sandbox.docker_api import as_sandbox_error, labels, retried
 from pivotgym.envs.sandbox.docker_host_view import HostView, is_alive, number_inside, parent_of
 from pivotgym.envs.sandbox.docker_seccomp import docker_profile
 from pivotgym.envs.sandbox.layers import hard_linked, measure
-from pivotgym.envs.sandbox.session import supervisor_arguments
+from pivotgym.envs.sandbox.processes import is_dying
+from pivotgym.envs.sandbox.session import readable, supervisor_arguments
 from pivotgym.envs.sandbox.watch import removed_bytes
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ class ExecStream:
             self._holder = opened
             self._socket: socket.socket = getattr(opened, "_sock", opened)
         self._header = bytearray()
-        self._left = 0
+        self._left, self._error = 0, False
         self._sessions: set[int] = set()
 
     @functools.cached_property
@@ -291,17 +292,15 @@ class ExecStream:
             time.sleep(0.002)  # the daemon connects the stream before it starts the process
         return 0
 
-    def fileno(self) -> int:
-        """Of the socket."""
-        return self._socket.fileno()
-
-    def receive(self) -> bytes:
+    def receive(self, seconds: float) -> tuple[bytes, bytes] | None:
         """What came, without the frames around it (8 bytes: which stream, three zeros, length)."""
-        found = bytearray()
-        while not found:
+        output, said = bytearray(), bytearray()
+        while not output and not said:
+            if not readable(self._socket.fileno(), seconds):
+                break
             data = self._socket.recv(1 << 16)
             if not data:
-                return b""
+                return None
             position = 0
             while position < len(data):
                 if not self._left:
@@ -309,14 +308,14 @@ class ExecStream:
                     self._header += taken
                     position += len(taken)
                     if len(self._header) == 8:
-                        self._left = int.from_bytes(self._header[4:], "big")
+                        self._left, self._error = int.from_bytes(self._header[4:], "big"), self._header[0] == 2
                         self._header.clear()
                     continue
                 piece = data[position : position + self._left]
-                found += piece
+                (said if self._error else output).extend(piece)
                 position += len(piece)
                 self._left -= len(piece)
-        return bytes(found)
+        return bytes(output), bytes(said)
 
     def send(self, data: bytes) -> None:
         """Sends all of ``data``."""
@@ -349,7 +348,7 @@ class ExecStream:
     def alive(self) -> bool:
         """Whether the supervisor lives."""
         if self._container.view is not None:
-            return is_alive(self.supervisor)
+            return not is_dying(self.supervisor)
         with as_sandbox_error("looking at a shell"):
             return bool(self._container.client.exec_inspect(self._exec)["Running"])
 

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-_OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 255})
+_OWN_DESCRIPTORS = frozenset({0, 1, 2, 60, 61, 62, 255})
 """What the session's bash has open by itself."""
 _CGROUPS = Path("/sys/fs/cgroup")
 

@@ -107,7 +107,7 @@ def _children() -> set[int]:
 
 
 def _start(request: dict[str, Any], descriptors: list[int]) -> int:
-    """Starts bubblewrap. ``descriptors``: standard input, output, then those the request's ``fds`` numbers name.
+    """Starts bubblewrap. ``descriptors``: standard input, output and error, then what the request's ``fds`` number.
 
     ``{"argv": […], "fds": [10, 11], "user": 100000, "map": [0, 100000, 65536]}``; without ``user`` as oneself.
     """
@@ -138,7 +138,7 @@ def _become(
         if namespace is not None:
             namespace = os.dup2(namespace, 499)
         moved = [os.dup2(descriptor, 500 + index) for index, descriptor in enumerate(descriptors)]
-        for source, number in zip([*moved[:2], moved[1], *moved[2:]], [0, 1, 2, *numbers], strict=True):
+        for source, number in zip(moved, [0, 1, 2, *numbers], strict=True):
             os.dup2(source, number)
         if namespace is not None:
             os.dup2(namespace, NAMESPACE_FD)
@@ -156,7 +156,7 @@ def _become(
         os.umask(0o022)
         os.execve(argv[0], argv, {})
     except BaseException as error:  # whatever goes wrong: this is a forked child, and has one way to say it
-        os.write(1, f"cannot start {argv[0]}: {error}".encode())
+        os.write(2, f"cannot start {argv[0]}: {error}".encode())
     finally:
         os._exit(127)
 

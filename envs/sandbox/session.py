@@ -1,10 +1,10 @@
 """A persistent bash session over a byte stream, the same for every backend.
 
 Inside, a *supervisor* bash starts the *session* bash and starts it again when it dies. The session bash reads commands
-from the stream, runs each with ``eval``, and answers with its status and its whole state. The supervisor never runs
-what an agent writes, so a command that hangs can be ended by killing the session bash and all that came with the
-command, while background processes of earlier commands live on; the new session bash is put into the state that the
-old one had before the command.
+from the stream, runs each with ``eval``, and answers with its status and its whole state; the state has a stream of its
+own, which background processes do not write to. The supervisor never runs what an agent writes, so a command that hangs
+can be ended by killing the session bash and all that came with the command, while background processes of earlier
+commands live on; the new session bash is put into the state that the old one had before the command.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ _SYNC = ":pivotgym:"
 """What a fresh shell waits for: before it there may be what its predecessor had not read."""
 
 # One line each: bash counts lines from where `eval` stands, so an agent's errors say "line 1" as they do elsewhere.
-# File descriptors 60 and 61 are the stream; commands run without them, standard input is empty. The mark that will
-# end a command's output is read after the command, so that the command cannot know it.
+# File descriptors 60 and 61 are the stream, 62 is where the state is said; commands run without them, standard input is
+# empty. The mark that will end a command's output is read after the command, so that the command cannot know it.
 _DRIVER = (
     f"while IFS= read -r -d '' -u 60 __pg_command && [ \"$__pg_command\" != {_SYNC} ]; do :; done; "
     "shopt -s expand_aliases; unset BASH_EXECUTION_STRING; __pg_status=0; "
     "while IFS= builtin read -r -d '' -u 60 __pg_command; do "
-    '__pg_back() { return $1; }; __pg_back "$__pg_status"; builtin eval "$__pg_command" 60<&- 61>&-; '
+    '__pg_back() { return $1; }; __pg_back "$__pg_status"; builtin eval "$__pg_command" 60<&- 61>&- 62>&-; '
     "{ __pg_status=$?; IFS= builtin read -r -d '' -u 60 __pg_nonce; "
-    'builtin printf \'\\0%s %d\\0\' "$__pg_nonce" "$__pg_status"; '
-    f"{PRINT}; builtin printf '\\0%s end\\0' \"$__pg_nonce\"; __pg_nonce=; }} 2>/dev/null >&61; done; exit {_ENDED}"
+    'builtin printf \'\\0%s %d\\0\' "$__pg_nonce" "$__pg_status" >&61; '
+    "builtin printf '\\0%s state\\0' \"$__pg_nonce\"; "
+    f"{PRINT}; builtin printf '\\0%s end\\0' \"$__pg_nonce\"; __pg_nonce=; }} 2>/dev/null >&62; done; exit {_ENDED}"
 )
 _SUPERVISOR = (
-    "exec 60<&0 61>&1 0</dev/null 2>/dev/null; IFS= read -r -d '' -u 60 __pg_nonce; "
+    "exec 60<&0 61>&1 62>&2 0</dev/null 2>/dev/null; IFS= read -r -d '' -u 60 __pg_nonce; "
     'while :; do "$BASH" --norc --noprofile -c "$1" bash >&61 2>&61; __pg_status=$?; '
     f"[ $__pg_status -eq {_ENDED} ] && exit 0; printf '\\0%s %d\\0' \"$__pg_nonce\" $__pg_status >&61; done"
 )
@@ -74,13 +75,10 @@ def writable(descriptor: int, seconds: float) -> bool:
 
 
 class Transport(Protocol):
-    """The byte stream to the supervisor, and a hold on the processes behind it."""
+    """The byte streams to and from the supervisor, and a hold on the processes behind them."""
 
-    def fileno(self) -> int:
-        """A file descriptor that is readable when :meth:`receive` has something."""
-
-    def receive(self) -> bytes:
-        """What came, at least one byte; empty at the end of the stream. Called only when readable."""
+    def receive(self, seconds: float) -> tuple[bytes, bytes] | None:
+        """Waits for at most that long; what came on standard output and on standard error, None at their end."""
 
     def send(self, data: bytes) -> None:
         """Sends all of ``data``. Raises OSError where the other side is gone."""
@@ -155,6 +153,7 @@ class ShellSession:
         self._inherited = tuple(inherited)
         self.dead = False
         self._pending = bytearray()
+        self._said = bytearray()  # what the shell says of itself
         self._ready = False  # whether the shell holds `state`
         self._fresh = True  # whether it has run nothing yet
         self._send(self._nonce + b"\0")
@@ -173,7 +172,7 @@ class ShellSession:
             self._restore(output)
         except ShellDied:
             self.dead = True
-            output.add(bytes(self._pending))
+            output.add(bytes(self._pending + self._said))
             said = output.text()[0].strip()[-1000:]
             raise SandboxError(f"the shell does not come up: {said or 'the stream ended'}") from None
 
@@ -211,6 +210,7 @@ class ShellSession:
         ending: Ending = "shell_killed"
         status = None
         try:
+            self._said.clear()
             self._send(command.encode("utf-8", "surrogateescape") + b"\0" + nonce + b"\0")
             ending, status = self._wait(nonce, output, began, timeout, idle_timeout, watch)
             if ending == "exit" and (failed := self._read_state(nonce, began + timeout)):
@@ -276,19 +276,21 @@ class ShellSession:
 
     def _read_state(self, nonce: bytes, until: float) -> Ending | None:
         """Takes in the state that follows a command's end mark; why not, where it does not come."""
-        mark = b"\0" + nonce + b" end\0"
+        first, last = (b"\0" + nonce + word for word in (b" state\0", b" end\0"))
         until = max(until, time.monotonic() + 2.0)
         looked = 0
-        while (at := self._pending.find(mark, max(looked - len(mark), 0))) < 0:
-            looked = len(self._pending)
+        while (at := self._said.find(last, max(looked - len(last), 0))) < 0:
+            looked = len(self._said)
             if looked > _STATE_BYTES:
-                self._pending.clear()
                 return "memory"
             if time.monotonic() > until:
                 return "timeout"
             self._fill(_TICK)
-        text = self._pending[:at].decode("utf-8", "surrogateescape")
-        del self._pending[: at + len(mark)]
+            # Background processes may write meanwhile: of very much only the end is kept for the next command.
+            del self._pending[:-_STATE_BYTES]
+        begin = self._said.find(first)
+        text = self._said[begin + len(first) : at].decode("utf-8", "surrogateescape")
+        self._said.clear()
         self.state = ShellState(text, _cwd(text) or self.state.cwd)
         return None
 
@@ -322,6 +324,7 @@ class ShellSession:
         wrapped = f"{{ {source}\n}} >/dev/null 2>&1" if source else ":"
         if self._fresh:
             self._send(_SYNC.encode() + b"\0")
+        self._said.clear()
         self._send(wrapped.encode("utf-8", "surrogateescape") + b"\0" + nonce + b"\0")
         ending, _ = self._wait(nonce, output, time.monotonic(), _PATIENCE, None, None)
         if ending != "exit":
@@ -340,13 +343,13 @@ class ShellSession:
 
     def _fill(self, seconds: float) -> bool:
         """Waits for output for at most that long; whether any came. Raises ShellDied at the end of the stream."""
-        if not readable(self._transport.fileno(), seconds):
-            return False
-        data = self._transport.receive()
-        if not data:
+        came = self._transport.receive(seconds)
+        if came is None:
             raise ShellDied
-        self._pending += data
-        return True
+        output, said = came
+        self._pending += output
+        self._said += said[: max(_STATE_BYTES + 1 - len(self._said), 0)]
+        return bool(output)
 
 
 def _cwd(text: str) -> str | None:

@@ -98,7 +98,8 @@ class TerminalTask(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise NotRestorable("bad_task", f"task {task.id}, field data.{where}: {first['msg']}") from error
+            said = f"task {task.id} of {task.env}, field data.{where}: {first['msg']}"
+            raise NotRestorable("bad_task", said) from error
 
     def task(self, name: str) -> Task:
         """As a task; fields that have their default are left out."""

@@ -215,7 +215,7 @@ def test_a_namespace_that_cannot_be_made_is_an_error_at_once() -> None:
         request = {"argv": ["/bin/true"], "fds": [], "user": FIRST_USER, "map": [0, FIRST_USER, USERS]}
         try:
             with Path("/dev/null").open("rb") as null:
-                socket.send_fds(ours, [json.dumps(request).encode()], [null.fileno(), null.fileno()])
+                socket.send_fds(ours, [json.dumps(request).encode()], [null.fileno()] * 3)
                 answer = json.loads(ours.recv(1 << 16))
             assert "no user namespace" in answer["error"], answer
             ours.close()

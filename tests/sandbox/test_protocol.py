@@ -119,6 +119,19 @@ def test_background_processes_outlive_later_timeouts(box: Sandbox) -> None:
     assert int(output(box, "wc -l < /tmp/ticks")) > before
 
 
+def test_a_loud_background_process_changes_no_state(box: Sandbox, fork: Load) -> None:
+    noise = 'declare -- x="noise"\nf () \n{\n    echo noise\n}'
+    box.run(f"f() {{ echo is $x; }}; x=right; yes '{noise}' & sleep 0.1")
+    for number in range(5):
+        assert box.run(f"n={number}").ending == "exit"
+    # A command that is ended puts the shell anew into the state it said while the other one wrote.
+    assert box.run("sleep 9", timeout=0.3).ending == "timeout"
+    assert "is right 4" in output(box, "pkill -9 yes; sleep 0.1; f $n; echo $(f) $n")
+    kept = box.snapshot()
+    assert kept is not None
+    assert output(fork(kept), "f; echo $n") == "is right\n4\n"
+
+
 def test_leaving_the_shell(box: Sandbox) -> None:
     box.run("cd /tmp; x=1")
     result = box.run("echo bye; exit 3")

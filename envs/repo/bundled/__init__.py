@@ -17,15 +17,14 @@ from functools import lru_cache
 from importlib.resources import files as resources
 from typing import ClassVar
 
-from pivotgym.envs.errors import BadInput, NotRestorable, VerifierBug
+from pivotgym.envs.errors import BadInput, NotRestorable
 from pivotgym.envs.repo.bundled.history import BRANCH, History, make_history
 from pivotgym.envs.repo.bundled.project import Project, choose, load_projects, rename
 from pivotgym.envs.repo.prompts import MARKER
-from pivotgym.envs.repo.tasks import RepoTask, Tests
+from pivotgym.envs.repo.tasks import RepoTask, RepoTaskSet, Tests
 from pivotgym.envs.sandbox import Limits
-from pivotgym.envs.terminal.tasks import Final, Setup, TaskSet
+from pivotgym.envs.terminal.tasks import Setup
 from pivotgym.envs.trajectory import Task, Trajectory
-from pivotgym.envs.verdict import Verdict
 
 __all__ = [
     "GENERATOR",
@@ -94,7 +93,7 @@ class Instance:
     reference: str
 
 
-class BundledRepos(TaskSet):
+class BundledRepos(RepoTaskSet):
     """The tasks as a task set (``bundled-repos``)."""
 
     name: ClassVar[str] = "bundled-repos"
@@ -102,10 +101,6 @@ class BundledRepos(TaskSet):
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """The instances of ``train`` (four projects of five) or ``heldout``, or all, always in the same order."""
         return _tasks(split)
-
-    def goal(self, task: Task, final: Final) -> Verdict:
-        """Not to be asked: hidden tests decide, and they run where the agent was never (``RepoEnv``)."""
-        raise VerifierBug("NotImplementedError", "", f"task {task.id} is judged by its tests, in pivotgym/Repo-v0 only")
 
 
 def make_task(name: str, seed: int) -> Task:
