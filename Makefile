@@ -12,7 +12,7 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo 'to
 # Root or passwordless sudo may install Debian packages; otherwise what is missing is named and the rest goes on.
 SUDO := $(shell [ "$$(id -u)" = 0 ] && echo env || (sudo -n true 2>/dev/null && echo sudo -n env || true))
 
-.PHONY: demo test test-all system lint typecheck unit sync clean results
+.PHONY: demo test test-all system lint typecheck unit sync clean results benchmarks results-terminal results-repo
 
 demo: sync
 	$(VENV)/bin/pivotgym demo $(DEMO_ARGS)
@@ -66,6 +66,22 @@ unit: sync
 # The committed learning result: the demo with three seeds (about 45 minutes on 2 cores).
 results: sync
 	$(VENV)/bin/pivotgym demo --seeds 1 2 3 --out runs/results --json docs/results/demo.json
+
+# The committed measurements: medians of one run each (about 15 minutes on 2 cores).
+benchmarks: sync system
+	for what in tools sandbox repo verifiers; do $(VENV)/bin/pivotgym bench $$what --json docs/results/$$what.json; done
+
+# The committed training runs on sandboxes: `make results-terminal`, `make results-repo`.
+results-terminal: SFT = --epochs 1
+results-repo: SFT = --epochs 1 --options '{"max_length": 1536}'
+results-terminal results-repo: results-%: sync system
+	mkdir -p runs/$*
+	cd runs/$* && ../../$(VENV)/bin/pivotgym convert bundled:$* --split train --out sessions.jsonl
+	cd runs/$* && ../../$(VENV)/bin/pivotgym train sessions.jsonl --method sft --policy embedded $(SFT) --out sft
+	cd runs/$* && ../../$(VENV)/bin/pivotgym profile sessions.jsonl --policy embedded+sft/final --limit 48 --max-tokens 128 --out run/profile.jsonl
+	cd runs/$* && ../../$(VENV)/bin/pivotgym filter run/profile.jsonl --out run/pivots.jsonl
+	cd runs/$* && ../../$(VENV)/bin/pivotgym train run/pivots.jsonl --policy embedded --warm-start sft/final --max-tokens 128 --steps 8 --batch 4 --out run/train
+	cd runs/$* && ../../$(VENV)/bin/pivotgym report run --json ../../docs/results/$*_run.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -154,19 +154,21 @@ class _Reader:
         if kind == "violation":
             run.violations.append(message["detail"])
             return
+        if self.last == "session" and kind != "done":
+            raise Disorder(f"{kind} after the session")
         if kind == "broken" and self.left is None:
             run.broken[message["name"].split("::")[0]] = message["detail"]
         elif kind == "collected" and self.left is None:
             run.collected = list(message["names"])
             self.left = {name: run.collected.count(name) for name in dict.fromkeys(run.collected)}
-        elif kind == "start" and not self.item and self.last != "session" and (self.left or {}).get(message["name"]):
+        elif kind == "start" and not self.item and (self.left or {}).get(message["name"]):
             assert self.left is not None
             self.item = message["name"]
             self.left[self.item] -= 1
             run.cases.setdefault(self.item, Case())
-        elif kind in ("phase", "finished") and self.item and message["name"] == self.item and self.last != "session":
+        elif kind in ("phase", "finished") and self.item and message["name"] == self.item:
             self._case(kind, message)
-        elif (kind == "session" and self.last != "session") or kind == "done":
+        elif kind in ("session", "done"):
             if kind == "done" and run.ended != "timeout" and run.ended not in ("exit 0", _VIOLATION_STATUS):
                 raise Disorder(f"an end with {run.ended}")
         else:
