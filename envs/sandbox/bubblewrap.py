@@ -42,7 +42,7 @@ from pivotgym.envs.sandbox.layers import Chain, LayerStore, hard_linked, measure
 from pivotgym.envs.sandbox.runs import RunFolder, state_folder, sweep
 from pivotgym.envs.sandbox.session import ShellSession
 from pivotgym.envs.sandbox.users import first_user
-from pivotgym.envs.sandbox.watch import Guard, Watch
+from pivotgym.envs.sandbox.watch import Guard, MachineFull, Watch
 
 _GRACE = 0.05
 """Seconds that processes which are just ending get before a snapshot counts them as background processes."""
@@ -205,6 +205,7 @@ class BubblewrapSandbox(Sandbox):
         self._running: Running | None = None
         self._session: ShellSession | None = None
         self._stopped = self._broken = False
+        self._starved: MachineFull | None = None  # between two commands; the next one is told
         self._disk_before = 0
         self._lock = threading.RLock()  # the guard comes from a thread of its own
         backend.guard.add(self._between)
@@ -224,19 +225,26 @@ class BubblewrapSandbox(Sandbox):
         shell: Sequence[str] | None = None,
     ) -> CommandResult:
         """Runs a command in the session's shell."""
+        if self._starved is not None:
+            starved, self._starved = self._starved, None
+            raise starved
         try:
             session = self._ready()
         except BrokenState:
             return CommandResult(CANNOT_START, None, "shell_killed", cwd=self.shell.cwd)
         watch = self._watch()
-        result = session.run(
-            command,
-            timeout=timeout,
-            idle_timeout=idle_timeout,
-            limit=self.config.limits.output_bytes,
-            shell=shell,
-            watch=watch,
-        )
+        try:
+            result = session.run(
+                command,
+                timeout=timeout,
+                idle_timeout=idle_timeout,
+                limit=self.config.limits.output_bytes,
+                shell=shell,
+                watch=watch,
+            )
+        except MachineFull:
+            self._halt()
+            raise
         # It wrote on until it was dead; the next command may tidy up.
         self._disk_before = watch.disk if result.ending != "disk" else watch.measure()
         if session.dead:
@@ -449,6 +457,9 @@ class BubblewrapSandbox(Sandbox):
             if watch() is not None or not self._running.alive():
                 self._halt()
             self._disk_before = watch.disk
+        except MachineFull as error:
+            self._halt()
+            self._starved = error
         except (SandboxError, OSError):  # it is ending
             return
         finally:

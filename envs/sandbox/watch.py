@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakMethod
 
-from pivotgym.envs.sandbox.base import Ending, Limits
+from pivotgym.envs.sandbox.base import Ending, Limits, SandboxError
 from pivotgym.envs.sandbox.layers import measure
 
 _BETWEEN = 1.0
@@ -23,6 +23,10 @@ _BETWEEN = 1.0
 _SMALL = 1 << 20
 _RESERVE_MEMORY, _RESERVE_DISK = 128 << 20, 256 << 20
 """What is left to the machine whatever else is counted: some memory of the kernel (sockets, pipes) is not."""
+
+
+class MachineFull(SandboxError):
+    """The machine, not one sandbox's limit, ran out of memory or disk: says nothing of what runs in it."""
 
 
 class Uses(Protocol):
@@ -58,7 +62,7 @@ class Watch:
         self._due = 0.0
 
     def __call__(self) -> Ending | None:
-        """Which limit is exceeded, if any."""
+        """Which limit is exceeded, if any. Raises MachineFull where the machine has too little left for everybody."""
         pids = self._uses.pids()
         if len(pids) > self._limits.processes:
             # The kernel counts for each user inside, and root inside may become any. Killed one by one they would be
@@ -71,14 +75,14 @@ class Watch:
         if began < self._due:
             return None
         if len(pids) > 3 and available_memory() < _RESERVE_MEMORY:
-            return "memory"
+            raise MachineFull(f"less than {_RESERVE_MEMORY >> 20} MiB of this machine's memory are left")
         before, self.disk = self.disk, self.measure()
         self._due = time.monotonic() + 5 * (time.monotonic() - began)  # many files take long to count
         # What was too much before may be tidied up: only growth ends a command.
         if self._frozen + self.disk > self._limits.disk_bytes and self.disk > self._before + _SMALL:
             return "disk"
         if self.disk > before + _SMALL and free_disk(self._upper) < _RESERVE_DISK:
-            return "disk"
+            raise MachineFull(f"less than {_RESERVE_DISK >> 20} MiB of this machine's disk are left ({self._upper})")
         return None
 
     def measure(self) -> int:

