@@ -104,9 +104,17 @@ def removed_bytes(pids: list[int]) -> int:
                 status = os.stat(f"{folder}/{number}")  # noqa: PTH116
             except OSError:
                 continue
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+            # Files in /dev/shm are memory, and bounded by the size of that file system.
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_dev != _memory_device(pid):
                 found[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(found.values())
+
+
+def _memory_device(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}/root/dev/shm").st_dev  # noqa: PTH116
+    except OSError:
+        return None
 
 
 def free_disk(path: Path) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from needs import missing
 
-from pivotgym.envs.errors import BadInput, NotRestorable, VerifierBug
+from pivotgym.envs.errors import BadInput, NotRestorable
 from pivotgym.envs.repo import bundled
 from pivotgym.envs.repo.bundled import (
     SEEDS,
@@ -140,7 +140,7 @@ def test_a_task_shows_nothing_of_its_fix_or_tests() -> None:
 
 
 def test_only_repo_v0_judges() -> None:
-    with pytest.raises(VerifierBug, match="Repo-v0"):
+    with pytest.raises(BadInput, match="Repo-v0"):
         BundledRepos().goal(make_task("kvstore", 0), None)  # type: ignore[arg-type]
 
 

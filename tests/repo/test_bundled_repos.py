@@ -8,12 +8,12 @@ from contextlib import closing, contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import pytest
 from needs import missing
 
-from pivotgym.envs.errors import BadInput, NotRestorable, PivotGymError
+from pivotgym.envs.errors import NotRestorable, PivotGymError
 from pivotgym.envs.repo.bundled import (
     SEEDS,
     WORKDIR,
@@ -31,7 +31,6 @@ from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.terminal.bundled.generate import pack
 from pivotgym.envs.terminal.env import TerminalEnv
-from pivotgym.envs.terminal.tasks import Final
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
 
 BackendName = Literal["bubblewrap", "docker"]
@@ -190,9 +189,6 @@ def test_the_terminal_plays_no_repository_task() -> None:
     task = make_task("kvstore", 0)
     with closing(TerminalEnv(tasks="bundled-repos")) as made, pytest.raises(NotRestorable, match=r"pivotgym/Repo-v0"):
         made.reset(options={"task": task})
-    final = cast(Final, None)  # not looked at
-    with pytest.raises(BadInput, match=r"pivotgym/Repo-v0"):
-        BundledRepos().goal(task, final)
 
 
 def test_further_seeds_can_be_recorded(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from needs import require
 from planted import git
 from swebench_samples import FILES, ROW, listed, stored
 
-from pivotgym.envs.errors import BadInput, InfrastructureError, MissingExtra, NotRestorable
+from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
 from pivotgym.envs.repo.log_parsers import get_log_parser
 from pivotgym.envs.repo.repository import setup_of
 from pivotgym.envs.repo.sources import open_repo_tasks
@@ -280,7 +280,7 @@ def test_rows_are_judged_by_their_tests_only(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(ROW))
     tasks = SweBenchTasks(path)
-    with pytest.raises(InfrastructureError):
+    with pytest.raises(BadInput, match="Repo-v0"):
         tasks.goal(tasks.tasks()[0], None)  # type: ignore[arg-type]
 
 
