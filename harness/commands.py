@@ -20,7 +20,7 @@ from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Task
-from pivotgym.harness.learner import LoraOptions
+from pivotgym.harness.options import LoraOptions
 from pivotgym.harness.pivots import FilterConfig
 from pivotgym.harness.profiling import ProfileConfig
 

@@ -135,7 +135,7 @@ def _restore(out: Path, progress: Progress) -> None:
 
 
 def _train(pivots: Sequence[Any], adapter: Path, config: DemoConfig, out: Path, progress: Progress) -> Path:
-    from pivotgym.harness.learner import OptimOptions
+    from pivotgym.harness.options import OptimOptions
     from pivotgym.harness.policies import load_policy
     from pivotgym.harness.policies.transformers_policy import TransformersPolicy
     from pivotgym.harness.train import TrainConfig, train

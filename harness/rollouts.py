@@ -19,8 +19,7 @@ from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
 from pivotgym.envs.trajectory import UNDELIVERED, JsonObject, Message, Outcome, Task, Trajectory
 from pivotgym.envs.verdict import Verdict
-from pivotgym.harness.policies.base import Completion, Conversation, Policy, Sampling, Usage
-from pivotgym.harness.policies.transformers_policy import PromptTooLong
+from pivotgym.harness.policies.base import Completion, Conversation, Policy, PromptTooLong, Sampling, Usage
 from pivotgym.harness.runs import derive_seed
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import append_row, read_rows
@@ -265,6 +264,8 @@ def claim(file: Path, settings: JsonObject, results: Sequence[Path] = ()) -> boo
             f"these results were begun with other settings ({told}): use the same settings or another place",
             file=file,
         )
+    import torch  # slow to import, and not needed to read a command line
+
     torch.set_num_threads(threads)
     return True
 
@@ -275,6 +276,8 @@ def _short(value: Any) -> str:
 
 
 def _made_with() -> JsonObject:
+    import torch
+
     versions = {}
     for package in ("pivotgym", "torch", "transformers", "peft"):
         try:
@@ -287,6 +290,8 @@ def _made_with() -> JsonObject:
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Deterministic algorithms where torch has them; a warning, not an error, where it has not."""
+    import torch
+
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

@@ -24,7 +24,8 @@ from pivotgym.envs.formats.jsonl import append_row
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
 from pivotgym.harness.chat import ChatFormat, UnstableTemplate
 from pivotgym.harness.forward import padded_logprobs, supports_shared_prompt, tree_logprobs
-from pivotgym.harness.learner import Checkpoints, Learner, LoraOptions, OptimOptions, start_settings, truncate
+from pivotgym.harness.learner import Checkpoints, Learner, start_settings, truncate
+from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.policies.base import Conversation
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.runs import (

@@ -24,7 +24,7 @@ from pivotgym.envs.errors import BadInput, InfrastructureError
 from pivotgym.envs.formats.jsonl import append_row, read_rows
 from pivotgym.envs.trajectory import JsonObject, canonical_json, digest
 from pivotgym.harness.evaluate import PivotEvaluation, compare_means, evaluate_pivots
-from pivotgym.harness.learner import Checkpoints, Learner, LoraOptions, OptimOptions, start_settings, truncate
+from pivotgym.harness.learner import Checkpoints, Learner, start_settings, truncate
 from pivotgym.harness.losses import (
     Aggregate,
     Baseline,
@@ -35,6 +35,7 @@ from pivotgym.harness.losses import (
     loss_denominator,
     merge_metrics,
 )
+from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.pivots import Pivot, thin
 from pivotgym.harness.policies.base import Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy

@@ -19,8 +19,7 @@ from pivotgym.envs.errors import BadInput, InfrastructureError, MissingExtra, No
 from pivotgym.envs.restore import RestoreReport
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json
 from pivotgym.envs.verdict import Verdict
-from pivotgym.harness.policies.base import Completion, Conversation, Policy, Sampling
-from pivotgym.harness.policies.transformers_policy import PromptTooLong
+from pivotgym.harness.policies.base import Completion, Conversation, Policy, PromptTooLong, Sampling
 from pivotgym.verifiers import make, verify_completion
 from pivotgym.verifiers.base import Verifier
 

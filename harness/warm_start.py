@@ -114,7 +114,7 @@ def make_warm_start(
     Returns:
         The adapter's folder.
     """
-    from pivotgym.harness.learner import LoraOptions, OptimOptions
+    from pivotgym.harness.options import LoraOptions, OptimOptions
     from pivotgym.harness.policies import load_policy
     from pivotgym.harness.policies.transformers_policy import TransformersPolicy
     from pivotgym.harness.sft import SftConfig, train_sft

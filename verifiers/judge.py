@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import openai
 import tenacity
-from openai.types.chat import ChatCompletionMessageParam
 
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import EndpointError
 from pivotgym.envs.trajectory import JsonObject, Message, digest
 from pivotgym.verifiers.base import Verdict, Verifier, pivot_of
 
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
 PROMPT = Path(__file__).with_name("judge.jinja")
 _AGAIN = 'That was no usable verdict. Answer with nothing but {"equivalent": true or false, "reason": "one sentence"}.'
-_PASSING = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
 _MEMORY = 10_000
 
 
@@ -71,6 +71,8 @@ class Judge(Verifier):
             first_wait: seconds before the second request, doubled each time, at most 20.
             timeout: seconds for one request.
         """
+        import openai  # a second to import, and few commands judge
+
         self.model = model
         self.calls = 0
         self._client = openai.OpenAI(base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=0)
@@ -126,8 +128,11 @@ class Judge(Verifier):
         return verdict
 
     def _complete(self, messages: Sequence[ChatCompletionMessageParam]) -> str:
+        import openai
+
+        passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PASSING),
+            retry=tenacity.retry_if_exception_type(passing),
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=tenacity.wait_exponential(multiplier=self._first_wait, max=20.0),
             reraise=True,

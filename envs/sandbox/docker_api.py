@@ -73,8 +73,12 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether the daemon said that there is no such thing."""
-    return status_of(error) == 404
+    """Whether the daemon said that there is no such thing.
+
+    Of an image that another process removed while it looked it says so with the status of a failure.
+    """
+    gone = "unrecognized image id" in str(getattr(error, "explanation", "") or "").lower()
+    return status_of(error) == 404 or (status_of(error) == 500 and gone)
 
 
 @contextlib.contextmanager

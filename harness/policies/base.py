@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message
 
 StopReason = Literal["stop", "length", "error"]
@@ -88,3 +89,20 @@ class Policy(Protocol):
     ) -> list[list[Completion]]:
         """``n`` completions for each conversation, in the order given."""
         ...
+
+
+class PromptTooLong(BadInput):
+    """A conversation leaves no room to answer in the model's context.
+
+    Attributes:
+        index: which conversation of the batch.
+        length: tokens of its prompt.
+        context: tokens the model can see.
+    """
+
+    def __init__(self, index: int, length: int, context: int) -> None:
+        super().__init__(f"conversation {index}: a prompt of {length} tokens in a context of {context}")
+        self.index, self.length, self.context = index, length, context
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (PromptTooLong, (self.index, self.length, self.context))

@@ -16,27 +16,10 @@ from pivotgym.envs.actions import parse_action
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message, canonical_json, digest
 from pivotgym.harness.chat import ChatFormat
-from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
+from pivotgym.harness.policies.base import Completion, Conversation, PromptTooLong, Sampling, Usage
 from pivotgym.harness.policies.embedded import chat_template, embedded_model
 from pivotgym.harness.policies.sampler import Limits, Sample, sample_tokens
 from pivotgym.harness.runs import adapter_digest
-
-
-class PromptTooLong(BadInput):
-    """A conversation leaves no room to answer in the model's context.
-
-    Attributes:
-        index: which conversation of the batch.
-        length: tokens of its prompt.
-        context: tokens the model can see.
-    """
-
-    def __init__(self, index: int, length: int, context: int) -> None:
-        super().__init__(f"conversation {index}: a prompt of {length} tokens in a context of {context}")
-        self.index, self.length, self.context = index, length, context
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (PromptTooLong, (self.index, self.length, self.context))
 
 
 class TransformersPolicy:

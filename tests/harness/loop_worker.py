@@ -20,7 +20,7 @@ from pathlib import Path
 import lamps
 import torch
 
-from pivotgym.harness.learner import LoraOptions, OptimOptions
+from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.pivots import load_pivots
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.profiling import ProfileConfig, profile

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,15 @@ def test_unusable_options_are_one_line_and_status_2(
     error = capsys.readouterr().err
     assert told in error.replace("\n", "")
     assert "Traceback" not in error
+
+
+def test_help_needs_no_engine() -> None:
+    """Reading a command line takes a moment, not the seconds that the engines' packages take to import."""
+    script = (
+        "import sys\n"
+        "from pivotgym.harness.cli import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit as stopped:\n    assert not stopped.code\n"
+        "print('loaded:', sorted({'torch', 'transformers', 'peft', 'openai', 'docker', 'matplotlib'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert "--method" in done.stdout and done.stdout.endswith("loaded: []\n")

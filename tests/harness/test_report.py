@@ -16,7 +16,7 @@ from rich.console import Console
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import append_row, read_jsonl, read_rows, write_rows
 from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
-from pivotgym.harness.learner import OptimOptions
+from pivotgym.harness.options import OptimOptions
 from pivotgym.harness.pivots import FilterConfig, filter_file, load_pivots
 from pivotgym.harness.profiling import ProfileConfig, profile
 from pivotgym.harness.report import build_report, print_run_summary, report_figures

@@ -17,7 +17,7 @@ import torch
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import write_jsonl
-from pivotgym.harness.learner import OptimOptions
+from pivotgym.harness.options import OptimOptions
 from pivotgym.harness.pivots import FilterConfig, filter_file
 from pivotgym.harness.profiling import ProfileConfig, profile
 from pivotgym.harness.runs import exclusive, total_costs

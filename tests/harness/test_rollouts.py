@@ -15,8 +15,7 @@ from pivotgym.envs.errors import BadInput, EndpointError, ToolServerError
 from pivotgym.envs.tools.servicedesk import ServiceDesk, act
 from pivotgym.envs.trajectory import Message, Task, ToolCall
 from pivotgym.envs.verdict import Verdict
-from pivotgym.harness.policies.base import Completion, Conversation, Policy, Sampling, Usage
-from pivotgym.harness.policies.transformers_policy import PromptTooLong
+from pivotgym.harness.policies.base import Completion, Conversation, Policy, PromptTooLong, Sampling, Usage
 from pivotgym.harness.rollouts import EpisodeResult, run_episodes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))

@@ -16,8 +16,9 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.envs.trajectory import Message
 from pivotgym.harness.forward import padded_logprobs
-from pivotgym.harness.learner import Learner, LoraOptions, OptimOptions
+from pivotgym.harness.learner import Learner
 from pivotgym.harness.losses import group_advantages
+from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies import load_policy
 from pivotgym.harness.policies.base import Conversation, Sampling

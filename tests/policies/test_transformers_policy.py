@@ -18,8 +18,9 @@ from tiny_models import make_model
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message, ToolCall
 from pivotgym.harness.policies import Conversation, Policy, Sampling, load_policy
+from pivotgym.harness.policies.base import PromptTooLong
 from pivotgym.harness.policies.embedded import EmbeddedModelUnavailable, cache_folder, embedded_model
-from pivotgym.harness.policies.transformers_policy import PromptTooLong, TransformersPolicy, load_transformers_policy
+from pivotgym.harness.policies.transformers_policy import TransformersPolicy, load_transformers_policy
 
 CONVERSATIONS = [Conversation([Message(role="user", content=text)]) for text in ("hi", "a longer question?", "hi", "x")]
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from docker_daemon import private_daemon, tiny_root
 from needs import require
 
 from pivotgym.envs.sandbox import SandboxConfig, SandboxError, SandboxUnavailable
 from pivotgym.envs.sandbox.docker import DockerBackend
-from pivotgym.envs.sandbox.docker_api import is_orphan, labels
+from pivotgym.envs.sandbox.docker_api import is_missing, is_orphan, labels
 
 require("docker", "docker")
 
@@ -113,10 +114,53 @@ def test_clean_counts_what_it_removes(docker: DockerBackend, killed: str) -> Non
     assert (again.containers, again.images) == (0, 0)
 
 
+SWEEP = """
+import sys
+from pivotgym.envs.sandbox.docker_api import connect
+from pivotgym.envs.sandbox.docker_clean import sweep
+client = connect()
+print("ready", flush=True)
+sys.stdin.readline()
+done = sweep(client)
+print(done.images)
+"""
+
+
+def test_runs_that_start_together_clean_up_together(docker: DockerBackend, killed: str) -> None:
+    """Whatever one of them finds gone already is as good as removed."""
+    assert min(left(docker, killed)) > 0
+    sweeps = [
+        subprocess.Popen([sys.executable, "-c", SWEEP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for one in sweeps:
+        assert one.stdout is not None and one.stdout.readline() == "ready\n"
+    ends = [one.communicate("\n", timeout=120)[0] for one in sweeps]
+    assert [one.returncode for one in sweeps] == [0] * 4
+    assert left(docker, killed) == (0, 0) and any(int(number) for number in ends)
+
+
 def test_a_run_that_ends_leaves_nothing(docker: DockerBackend, image: str) -> None:
     code = RUN.replace("time.sleep(600)", "")
     ended = subprocess.run([sys.executable, "-c", code, "3", image], capture_output=True, text=True, check=True)
     assert left(docker, ended.stdout.strip()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "missing"),
+    [
+        (404, "No such image: sha256:79b7", True),
+        (500, "unrecognized image ID sha256:79b7", True),  # another process removed it while the daemon looked
+        (500, "removal in progress", False),
+        (409, "conflict: unable to delete 79b7 (cannot be forced)", False),
+    ],
+)
+def test_what_is_gone_already(status: int, said: str, missing: bool) -> None:
+    from docker.errors import APIError
+
+    response = requests.Response()
+    response.status_code = status
+    assert is_missing(APIError("no", response=response, explanation=said)) is missing
 
 
 def test_whose_owner_is_dead() -> None:
