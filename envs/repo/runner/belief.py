@@ -85,8 +85,15 @@ def _doubt(nodeid: str, case: Case, genuine: Run, place: tuple[str, str] | None,
     if row["start"] not in case.marks:
         return "reported as passed, but its code did not run"
     begun = case.order.index(row["start"])
-    if row["plain"] and row["ends"] and not set(case.order[begun:]) & set(row["ends"]):
-        return "reported as passed, but the end of its code was not reached"
+    if case.marks & set(row["before"]):
+        return "an assertion failed, and its failure went nowhere"
+    if row["ends"] and not set(case.order[begun:]) & set(row["ends"]):
+        if row["plain"]:
+            return "reported as passed, but the end of its code was not reached"
+        if set(row["must"]) - case.marks:
+            return "reported as passed, but not every assertion was reached"
+    if case.marks & _odd(genuine):
+        return "a value claims to equal others too"
     shown = False
     for twin in twins:
         other = twin.cases.get(_counterpart(nodeid, genuine, twin), Case())
@@ -95,6 +102,8 @@ def _doubt(nodeid: str, case: Case, genuine: Run, place: tuple[str, str] | None,
             return "a twin has no such test"
         if other.marks & set(wrong["wrong"]):
             return "a planted error passed for right"
+        if other.marks & _odd(twin):
+            return "a value claims to equal others too"
         outcome = other.outcome()
         if outcome == "passed" and row["plain"]:
             return "passed with planted errors too"
@@ -102,6 +111,11 @@ def _doubt(nodeid: str, case: Case, genuine: Run, place: tuple[str, str] | None,
     if not shown and row["plain"]:
         return "no twin of it ran to a planted error"
     return ""
+
+
+def _odd(run: Run) -> set[str]:
+    """The marks that say of a value that it claims to equal others too."""
+    return {mark for table in run.tables.values() for row in table.values() for mark in row["odd"]}
 
 
 def _counterpart(nodeid: str, genuine: Run, twin: Run) -> str:

@@ -34,6 +34,7 @@ _SOURCES = (
     "supervisor.py",
     "child.py",
     "planting.py",
+    "assertions.py",
     "drawn.py",
     "audit.py",
     "integrity.py",

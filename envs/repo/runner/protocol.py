@@ -140,7 +140,8 @@ class _Reader:
         self.known: set[str] = set(self.rows)
         for table in run.tables.values():
             for row in table.values():
-                self.known |= {*row["ends"], *row["wrong"], *row["right"]}
+                for kind in ("ends", "wrong", "right", "before", "odd"):
+                    self.known.update(row.get(kind, ()))
 
     def take(self, message: dict[str, Any]) -> None:
         """The next message.

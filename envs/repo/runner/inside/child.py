@@ -15,6 +15,7 @@ import random
 import sys
 import types
 
+import assertions
 import audit
 import drawn as drawn_values
 import equality
@@ -23,14 +24,14 @@ import planting
 import witness
 
 
-class Never(BaseException):
-    """What nothing raises; and what the end of a twin's test raises, past every ``except Exception``."""
+def nameless(rng):
+    """What nothing equals; and what nothing raises but the end of a twin's test, past every ``except Exception``.
 
-
-class Value:
-    """What nothing equals."""
-
-    __slots__ = ()
+    Their names say nothing of that.
+    """
+    names = ["".join(rng.choice("aeionrstlmdpcu") for _ in range(rng.randrange(4, 9))).capitalize() for _ in range(2)]
+    value = type(names[0], (), {"__slots__": (), "__module__": "builtins"})
+    return value(), type(names[1] + "Error", (BaseException,), {"__module__": "builtins"})
 
 
 def reporter(descriptor, key):
@@ -224,12 +225,12 @@ def compiled(job, root):
     """What is known of the hidden files.
 
     Returns:
-        Their code by real path, where the marks stand by path in the repository, and names that only the collection
-        needs by real path.
+        Their code by real path, where the marks stand by path in the repository, names that only the collection
+        needs by real path, and all names that are used.
     """
     from _pytest.assertion.rewrite import rewrite_asserts
 
-    codes, tables, spare = {}, {}, {}
+    codes, tables, spare, words = {}, {}, {}, set()
     for path, source in job["sources"].items():
         full = os.path.join(root, path)
         try:
@@ -239,6 +240,8 @@ def compiled(job, root):
             codes[os.path.realpath(full)] = compile("raise SyntaxError('this file cannot be parsed')", full, "exec")
             tables[path] = {}
             continue
+        words.update(part.id for part in ast.walk(tree) if isinstance(part, ast.Name))
+        words.update(part.attr for part in ast.walk(tree) if isinstance(part, ast.Attribute))
         if os.path.basename(path).startswith("test"):
             spare[os.path.realpath(full)] = planting.only_for_parameters(tree)
         if os.path.basename(path) != "conftest.py":
@@ -248,40 +251,65 @@ def compiled(job, root):
             planting.judged(tree)
             codes[os.path.realpath(full)] = planting.assembled(tree, full)
         except Exception:
+            # An old pytest on a new interpreter.
             tree = ast.parse(source, full)
             if path in tables:
                 planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
+            planting.judged_as_written(tree)
             codes[os.path.realpath(full)] = planting.assembled(tree, full)
-    return codes, tables, spare
+    return codes, tables, spare, words
 
 
 def run(job, descriptor, root, import_path):
-    """Runs the tests of ``job``; does not come back."""
+    """Runs the tests of ``job``; does not come back. Nothing that matters is in this function's own frame."""
+    import pytest
+
+    plugin, arguments, finish = prepared(job, descriptor, root, import_path)
+    main = pytest.main
+    del job, descriptor
+    finish(main(arguments, plugins=[plugin]))
+
+
+def prepared(job, descriptor, root, import_path):
+    """What pytest needs to run the tests of ``job``, and what to call with its status, which does not come back."""
     leave = os._exit
     send = reporter(descriptor, job["key"])
-    codes, tables, spare = compiled(job, root)
+    codes, tables, spare, words = compiled(job, root)
     changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])
-    wrong, another, drawn = Value(), drawn_values.another, random.Random(job["key"])
+    another, drawn = drawn_values.another, random.Random(job["key"])
+    wrong, never = nameless(drawn)
+    planted = []
 
-    def other(value):
-        return another(value, drawn, wrong)
+    def other(value, *literal):
+        made = literal[0] if literal else another(value, drawn, wrong)
+        planted[:] = [(made, value)]
+        return made
+
+    getpid, pid, kill = os.getpid, os.getpid(), os.kill
 
     def violation(text):
+        if getpid() != pid:
+            # A copy of this process, whose end says something to whoever made it.
+            kill(pid, 9)
+            leave(99)
         try:
             send({"kind": "violation", "detail": text[:500]})
         finally:
             leave(99)
 
     eyes = witness.Eyes(changed, codes)
-    judge = equality.judging(eyes, violation)
-    mark, pair, *told = witness.witness(tables, eyes, violation, judge)
+
+    def make_judge(odd):
+        return equality.judging(eyes, violation, odd, planted, words, drawn)
+
+    mark, pair, compare, *told = witness.witness(tables, eyes, violation, make_judge)
     objects = {
-        planting.MARK: mark,
-        planting.PAIR: pair,
-        planting.JUDGE: judge,
-        planting.OTHER: other,
-        planting.WRONG: wrong,
-        planting.NEVER: Never,
+        assertions.MARK: mark,
+        assertions.PAIR: pair,
+        assertions.JUDGE: compare,
+        assertions.OTHER: other,
+        assertions.WRONG: wrong,
+        assertions.NEVER: never,
     }
     codes = {path: planting.embedded(code, objects) for path, code in codes.items()}
     tell = witness.desk(send, eyes, violation, *told, integrity.watch(changed), forgetting(spare))
@@ -331,12 +359,16 @@ def run(job, descriptor, root, import_path):
     rules = audit.Rules(root, changed, frozenset(codes), os.path.dirname(__file__), job["allowed"])
 
     job.clear()
-    del codes, tables, objects, told, mark, pair
     audit.install(rules, violation, reporting)
-    main = pytest.main
-    status = main(arguments, plugins=[plugin])
-    send({"kind": "done", "status": int(status)})
-    leave(0)
+
+    def ending():
+        status = yield
+        send({"kind": "done", "status": int(status)})
+        leave(0)
+
+    end = ending()
+    next(end)
+    return plugin, arguments, end.send
 
 
 def _forget():
@@ -348,6 +380,8 @@ def _forget():
         "planting",
         "drawn",
         "witness",
+        "assertions",
+        "processes",
         "child",
         "supervisor",
         "ctypes",

@@ -121,6 +121,65 @@ def another(value, rng, wrong, depth=0):
     return wrong
 
 
+def unlike(value, rng, depth=0):
+    """A value of the same form that nothing takes for ``value``: no other spelling, order or rounding of it."""
+    kind = type(value)
+    if kind is str:
+        if not any(letter.isalnum() for letter in value):
+            return _word(rng) + rng.choice("bdkmp") * 3
+        made = value
+        while sum(one != two for one, two in zip(made.lower(), value.lower())) * 2 <= sum(map(str.isalnum, value)):
+            made = "".join(_letter(letter, rng) for letter in value)
+        return made
+    if kind is bytes:
+        return unlike(value.decode("latin-1"), rng).encode("latin-1", "replace")
+    if kind is bool:
+        return not value
+    if kind is int:
+        if abs(value) >= 1 << 600:
+            return value // 3 + rng.randrange(1 << 60)
+        low, made = max(10 ** (len(str(abs(value))) - 1), 2), abs(value)
+        while made == abs(value):
+            made = rng.choice((low, 3 * low + 1, 5 * low + 3, 7 * low + 2)) + rng.randrange(low // 2)
+        return -made if value < 0 else made
+    if kind is float:
+        return value * rng.choice((-3.5, 7.25, 0.125)) + rng.choice((5, 11)) if abs(value) < 1e15 else rng.random()
+    if kind in (list, tuple) and value and depth < 20:
+        return kind([unlike(item, rng, depth + 1) for item in value])
+    if kind is dict and value and depth < 20:
+        return {key: unlike(item, rng, depth + 1) for key, item in value.items()}
+    if kind in (set, frozenset) and value:
+        return kind([unlike(item, rng, depth + 1) for item in value] + [_word(rng, value)])
+    return {list: ["x"], tuple: ("x",), dict: {"x": 1}, set: {"x"}, frozenset: frozenset("x")}.get(kind, "none")
+
+
+def _letter(letter, rng):
+    if letter.isdigit():
+        return rng.choice("123456789")
+    if letter.isalpha():
+        made = rng.choice("abcdefghiklmnoprstuvwy")
+        return made.upper() if letter.isupper() else made
+    return letter
+
+
+def rebuilt(value):
+    """The same value of built-in types, in objects that nothing else refers to."""
+    kind = type(value)
+    if kind is str:
+        return "".join(list(value))
+    if kind is bytes:
+        return bytes(bytearray(value))
+    if kind is int:
+        return int(str(value)) if abs(value) < 1 << 600 else value + 0
+    if kind is float:
+        return float.fromhex(value.hex())
+    if kind in (list, tuple, set, frozenset):
+        return kind([rebuilt(item) for item in value])
+    if kind is dict:
+        return {rebuilt(key): rebuilt(item) for key, item in value.items()}
+    return value
+
+
 def _other_value(value, rng):
     if isinstance(value, bool):
         return not value

@@ -3,21 +3,40 @@
 """Finds values that only claim to equal another one.
 
 Runs inside the sandbox (Python 3.8 or later). A subclass of a built-in type may say of itself that it equals anything.
-Where ``==`` said yes, and the built-in type's own comparison says no, it lied. No code of the values is run.
+Where ``==`` said yes, and the built-in type's own comparison says no, it lied. No code of the values is run for that.
+
+An object of another type whose class says what equals it is asked several times where it meets a plain value: whether
+it equals that value, newly made each time, and whether it equals others of the same form, in no known order.
 """
 
 import types
 
+if __package__:
+    from . import drawn
+else:
+    import drawn
+
 _MOST = 20000
 """Parts of two values that are looked at."""
+_PARTS = 300
+"""Most parts of a plain value for which others are made up."""
 
 
-def judging(eyes, violation):
-    """``judge(result, first, second)``, which gives ``result`` back.
+def judging(eyes, violation, odd, planted, words, rng):
+    """What judges equalities.
 
     Args:
         eyes: who is whose, see :mod:`witness`.
         violation: called with what happened; does not come back.
+        odd: called where a value that passed for the expected one passes for others too.
+        planted: the last planted value and the right one, in a list.
+        words: names in the tests' files: a matcher of a library that they name may match much.
+        rng: a source of chance.
+
+    Returns:
+        ``judge(result, first, second)``, for an equality that somebody else found; ``probed(first, second)``, both
+        sides as they are to be compared and whether what was asked is odd; ``compare(first, second)``, the result of
+        ``first == second``.
     """
     bases = (str, bytes, bool, int, float, list, tuple, dict, set, frozenset)
     scalars = frozenset((str, bytes, bool, int, float, type(None)))
@@ -126,4 +145,93 @@ def judging(eyes, violation):
                 violation("an object that claims to be equal: %s" % (one if one not in bases else two).__name__)
         return result
 
-    return judge
+    plain_kinds = scalars | {complex, list, tuple, dict, set, frozenset}
+    unlike, rebuilt, shuffle, size = drawn.unlike, drawn.rebuilt, rng.shuffle, rng.randrange
+
+    def plain(value):
+        """Whether a value is of built-in types alone, and small."""
+        waiting, seen = [value], 0
+        while waiting:
+            each, seen = waiting.pop(), seen + 1
+            kind = exact(each)
+            if kind not in plain_kinds or seen > _PARTS:
+                return False
+            if kind is dict:
+                waiting.extend(each)
+                waiting.extend(each.values())
+            elif kind in (list, tuple, set, frozenset):
+                waiting.extend(each)
+        return True
+
+    def wilful(kind):
+        """Whether a class of no built-in type has an equality of its own that may say anything."""
+        for each in mro_of(kind):
+            if each in bases:
+                return doubtful(kind)
+            found = space_of(each).get("__eq__")
+            if found is None:
+                continue
+            if exact(found) is wrapper:
+                return False
+            if exact(found) is function and not theirs(code_of(found).co_filename):
+                name = kind.__name__.lstrip("_")
+                return not any(name.startswith((word, word.capitalize())) for word in words if len(word) > 2)
+            return exact(found) is function or each.__module__ != "builtins"
+        return False
+
+    def holds_wilful(value):
+        waiting, seen = [value], 0
+        while waiting and seen < _PARTS:
+            each, seen = waiting.pop(), seen + 1
+            kind = exact(each)
+            if kind in plain_kinds:
+                if kind is dict:
+                    waiting.extend(dict.values(each))
+                elif kind not in scalars and kind is not complex:
+                    waiting.extend(each)
+            elif wilful(kind):
+                return True
+            else:
+                base = base_of(kind)
+                if base in (list, tuple, set, frozenset):
+                    waiting.extend(base.__iter__(each))
+                elif base is dict:
+                    waiting.extend(dict.values(each))
+        return False
+
+    def asked(first, second):
+        try:
+            return (first == second) is True
+        except Exception:
+            return False
+
+    def probed(first, second):
+        if exact(first) in scalars and exact(second) in scalars:
+            return first, second, False
+        known = planted[0] if planted else None
+        left, right = plain(first), plain(second)
+        if left == right or not holds_wilful(second if left else first):
+            return first, second, False
+        value = first if left else second
+        if known is not None and known[0] is value and plain(known[1]):
+            # An honest equality may take a value that is near for the same.
+            value = unlike(known[1], rng)
+        turns = [True] * 3 + [False] * (4 + size(4))
+        shuffle(turns)
+        strange = False
+        for same_value in turns:
+            other = rebuilt(value if same_value else unlike(value, rng))
+            answer = asked(other, second) if left else asked(first, other)
+            strange = strange or answer is not same_value
+        value = rebuilt(value)
+        return (value, second, strange) if left else (first, value, strange)
+
+    def compare(first, second):
+        one, two, strange = probed(first, second)
+        result = one == two
+        del planted[:]
+        if result is True and strange:
+            odd()
+        return judge(result, one, two)
+
+    return judge, probed, compare

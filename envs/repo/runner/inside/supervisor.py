@@ -65,6 +65,7 @@ def prepared(root):
             __import__(name)
         except Exception:  # pytest will say so, where it matters
             pass
+    import assertions
     import audit
     import child
     import drawn
@@ -73,7 +74,7 @@ def prepared(root):
     import planting
     import witness
 
-    del audit, child, drawn, equality, integrity, planting, pytest, witness
+    del assertions, audit, child, drawn, equality, integrity, planting, pytest, witness
     return [root] + [entry for entry in full if entry != root]
 
 

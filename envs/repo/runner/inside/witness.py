@@ -57,38 +57,70 @@ class Eyes:
         self.theirs, self.foreign, self.below = theirs, foreign, below
 
 
-def witness(tables, eyes, violation, judge):
+def witness(tables, eyes, violation, make_judge):
     """The functions that the tests' own code calls, and those that the desk calls.
+
+    A forked copy of the process says nothing of its own. If code of the agent's made it, or is on its stack, then a
+    test that runs there is a way to find out which run this is: that ends all.
 
     Args:
         tables: rows of the marks by path and test.
         eyes: of this run.
         violation: called with what happened; does not come back.
-        judge: of equalities, see :mod:`equality`.
+        make_judge: called with what is to be called where an equality is odd; :func:`equality.judging` does the rest.
 
     Returns:
-        ``mark(token)``, ``pair(token, first, second)``, ``announce(nodeid)``, ``call()``, ``collected(nodeids)``,
-        ``taken()``.
+        ``mark(token)``, ``pair(token, first, second)``, ``compare(first, second)``, ``announce(nodeid)``, ``call()``,
+        ``collected(nodeids)``, ``taken(last)``.
     """
     starts = {row["start"]: (path, name, row) for path, table in tables.items() for name, row in table.items()}
     getframe, getpid, pid = sys._getframe, os.getpid, os.getpid()
     foreign = eyes.foreign
-    order, seen, names, last = [], set(), [None], [None]
-    state = {"item": None, "own": None, "started": None, "calling": False}
+    opens = {before: after for *_, row in starts.values() for before, after in row["pairs"]}
+    closes = {after: before for before, after in opens.items()}
+    order, seen, names, last, pending = [], set(), [None], [None], {}
+    state = {"item": None, "own": None, "started": None, "calling": False, "copied": False}
+
+    def copied():
+        state["copied"] = state["copied"] or foreign(getframe(1))
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=copied)
 
     def mark(token):
+        if token in opens:
+            pending[token] = True
+            return
         if getpid() != pid:
+            if state["copied"] or foreign(getframe(1)):
+                violation("a test in a copy of its process")
+            elif token in starts:
+                begun(token, getframe(1).f_back)
             return
         if token in starts:
             begun(token, getframe(1).f_back)
             order.append(token)
+            for before in starts[token][2]["before"]:
+                # It may run again and do better.
+                pending.pop(before, None)
         elif token not in seen:
             order.append(token)
         seen.add(token)
-        held = last[0]
+        if token in closes:
+            pending.pop(closes[token], None)
+        held, last[0] = last[0], None
         if held is not None and held[0] == token:
-            last[0] = None
+            if held[3]:
+                odd()
             judge(True, held[1], held[2])
+
+    def odd():
+        row = starts[state["started"] or state["own"] or next(iter(starts))][2]
+        if getpid() == pid and row["odd"][0] not in seen:
+            order.append(row["odd"][0])
+            seen.add(row["odd"][0])
+
+    judge, probed, compare = make_judge(odd)
 
     def begun(token, caller):
         name, row = starts[token][1:]
@@ -105,7 +137,12 @@ def witness(tables, eyes, violation, judge):
         violation("a call of the test %s, which nothing announced" % name)
 
     def pair(token, first, second):
-        last[0] = token, first, second
+        first, second, strange = probed(first, second)
+        if token:
+            last[0] = token, first, second, strange
+        elif strange and (first == second) is True:
+            # In a helper of the tests, which has no marks.
+            odd()
         return first, second
 
     def announce(nodeid):
@@ -115,6 +152,7 @@ def witness(tables, eyes, violation, judge):
         row = tables.get(path, {}).get(".".join(parts))
         del order[:]
         seen.clear()
+        pending.clear()
         last[0] = None
         state.update(item=nodeid, own=row and row["start"], started=None, calling=False)
 
@@ -124,12 +162,12 @@ def witness(tables, eyes, violation, judge):
     def collected(nodeids):
         names[0] = {nodeid.split("[")[0].rsplit("::", 1)[-1] for nodeid in nodeids}
 
-    def taken():
-        found = order[:]
+    def taken(last=False):
+        found = order + list(pending) if last else order[:]
         del order[:]
         return found
 
-    return mark, pair, announce, call, collected, taken
+    return mark, pair, compare, announce, call, collected, taken
 
 
 def desk(send, eyes, violation, announce, call, collected, taken, check, forget):
@@ -165,7 +203,7 @@ def desk(send, eyes, violation, announce, call, collected, taken, check, forget)
             elif kind == "call":
                 call()
             elif kind == "finish":
-                send({"kind": "finished", "name": thing, "marks": taken()})
+                send({"kind": "finished", "name": thing, "marks": taken(True)})
                 for line in check():
                     send({"kind": "violation", "detail": line})
             elif kind == "collected":
