@@ -57,6 +57,7 @@ class Run:
         problem: why the tests were not run, or not to their end; empty where they were.
         notes: what protection the runner did not have in this sandbox.
         parts: seconds by step (``fork``, ``change``, ``prepare``, ``tests``; ``tests_…``: the runner's own parts).
+        failure: why the tests could not be run at all; with a change it is the change's doing.
     """
 
     results: dict[str, TestResult] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Run:
     problem: str = ""
     notes: list[str] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
+    failure: PivotGymError | None = None
 
     def passed(self, name: str) -> bool:
         """Whether a test passed, and nothing was tried against it."""
@@ -83,7 +85,8 @@ def grade(backend: Backend, spec: RepoTask, pristine: Snapshot, final: Snapshot)
 
     Raises:
         NoGoal: the task has no tests.
-        BadInput: the task's tests are unusable: their patch does not apply, their preparation fails by itself.
+        BadInput: the task's tests are unusable: their patch does not apply, a file of them is no Python, their
+            preparation fails by itself, pytest cannot run them without the change either.
         SandboxError: a sandbox broke; that says nothing of the change.
     """
     tests = _tests_of(spec)
@@ -117,19 +120,26 @@ def run_names(
     wanted = [*dict.fromkeys((*tests.fail_to_pass, *tests.pass_to_pass) if names is None else names)]
     grader = _Grader(backend, spec, tests, pristine)
     run = grader.run(state, wanted)
-    expected = [name for name in wanted if _expected(run, name)]
+    if run.failure is not None and not all(run.passed(name) for name in wanted):
+        # Whose doing it is shows without the change.
+        without = grader.run(pristine, wanted) if run.change.items else run
+        if without.failure is not None:
+            raise without.failure
+    expected = {name: run.results[name].expected for name in wanted if name in run.results and _expected(run, name)}
     if expected:
         # A failure that the test itself expects counts as passing, as in SWE-bench; but the code under test may say
         # so in the test's place, so it must have been expected before the change too.
-        before = grader.run(pristine, expected)
-        for name in expected:
-            if name in tests.pass_to_pass and _expected(before, name):
-                run.results[name] = TestResult(name, "passed", _EXPECTED)
+        before = grader.run(pristine, [*expected])
+        for name, those in expected.items():
+            fair = set(those) <= set(before.results[name].expected) if name in before.results else False
+            fair = fair and (name in tests.pass_to_pass or name not in those)
+            run.results[name] = TestResult(name, "passed" if fair else "skipped", _EXPECTED, those)
     return run
 
 
 def _expected(run: Run, name: str) -> bool:
-    return name in run.results and run.results[name] == TestResult(name, "skipped", _EXPECTED)
+    result = run.results[name]
+    return bool(result.expected) and (result.outcome == "passed" or result.detail == _EXPECTED)
 
 
 def _tests_of(spec: RepoTask) -> Tests:
@@ -273,7 +283,7 @@ class _Grader:
                     twins=TWINS if change.items else 1,
                 )
         self.parts |= {f"tests_{part}": seconds for part, seconds in report.parts.items()}
-        return Run(report.results, report.violations, notes=report.notes)
+        return Run(report.results, report.violations, notes=report.notes, failure=report.failure)
 
     def _command(self, change: Change, names: Sequence[str]) -> Run:
         """Runs the task's own command, and once more with errors planted where it said that tests passed."""
@@ -356,7 +366,7 @@ def _result(name: str, said: str | None) -> TestResult:
     if said is None:
         return TestResult(name, "missing", "the log does not name it")
     if said == "xfailed":
-        return TestResult(name, "skipped", _EXPECTED)
+        return TestResult(name, "skipped", _EXPECTED, (name,))
     known = _OUTCOMES.get(said)
     return TestResult(name, "failed", said) if known is None else TestResult(name, known)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from needs import missing
 from sandboxes import taken
-from slugs import FILES, FIX, HIDDEN, REFERENCE, ROOT, slug_task
+from slugs import FILES, FIX, HIDDEN, NAMES, REFERENCE, ROOT, slug_task
 
 from pivotgym.envs.errors import BadInput, MissingExtra
 from pivotgym.envs.repo.changes import Change, Item, loaded, read_change
@@ -17,7 +17,7 @@ from pivotgym.envs.repo.grading import grade, run_names
 from pivotgym.envs.repo.log_parsers import register_log_parser
 from pivotgym.envs.repo.patches import patched
 from pivotgym.envs.repo.rules import Rules, is_known_module, leads_outside, modules_of
-from pivotgym.envs.repo.tasks import RepoTask
+from pivotgym.envs.repo.tasks import RepoTask, Tests
 from pivotgym.envs.sandbox import Backend, SandboxUnavailable, Snapshot, get_backend
 from pivotgym.envs.terminal.env import NoGoal
 from pivotgym.envs.terminal.prepare import prepare
@@ -329,6 +329,61 @@ def test_preparing_sees_the_change_but_decides_nothing(backend: Backend, pristin
     assert verdict.reward == 0.0 and "cannot be prepared with the change: ended with status 3" in verdict.reason
     with pytest.raises(BadInput, match=r"tests\.prepare.*fails without any change"):
         grade(backend, slug_task(prepare="exit 4"), pristine, pristine)
+
+
+def test_whose_failure_it_is_that_pytest_gives_up(backend: Backend) -> None:
+    """A usage error without any change is the task's; one that only the change brings is a verdict."""
+    box = prepare(backend, slug_task(after="printf '[pytest]\\naddopts = --no-such' > pytest.ini"), "host")
+    broken = taken(box)
+    box.stop()
+    box = prepare(backend, slug_task(after="echo 'import textkit' > conftest.py"), "host")
+    start = taken(box)
+    box.stop()
+    changed = state(backend, broken, FIX)
+    raising = state(backend, start, "echo 'import pytest; raise pytest.UsageError(1)' >> textkit/slug.py")
+    try:
+        for final in (broken, changed):
+            with pytest.raises(BadInput, match=r"(?s)field tests: pytest cannot be used in this way.*--no-such"):
+                grade(backend, slug_task(), broken, final)
+        verdict = grade(backend, slug_task(), start, raising)
+    finally:
+        for snapshot in (broken, start, changed, raising):
+            backend.close(snapshot)
+    assert verdict.reward == 0.0 and "4 of 4 tests that must pass do not" in verdict.reason, verdict
+    assert "UsageError" in next(iter(verdict.evidence["details"].values())), verdict
+
+
+def test_a_mark_that_expects_a_failure_must_have_expected_it_before(backend: Backend, pristine: Snapshot) -> None:
+    """What the code under test raises in its name is not the test's expectation."""
+    path, text = HIDDEN["pytest"]
+    head = "import pytest\n\nfrom textkit import slugify\n"
+    never = '@pytest.mark.xfail(not slugify, reason="never")\ndef test_'
+    always = "\n\n@pytest.mark.xfail\ndef test_known():\n    assert slugify('x') == 'y'\n"
+    task = slug_task(
+        files={path: head + text.replace("def test_", never) + always},
+        pass_to_pass=[*NAMES["pytest"][1], f"{path}::test_known"],
+    )
+    fixed = state(backend, pristine, FIX)
+    liar = state(backend, pristine, "printf 'import pytest\\nslugify = lambda *a: pytest.xfail()' >> textkit/slug.py")
+    try:
+        right, wrong = grade(backend, task, pristine, fixed), grade(backend, task, pristine, liar)
+        whole = grade(backend, task.model_copy(update={"tests": _whole(task, path)}), pristine, fixed)
+        fooled = grade(backend, task.model_copy(update={"tests": _whole(task, path)}), pristine, liar)
+    finally:
+        backend.close(fixed)
+        backend.close(liar)
+    assert right.reward == 1.0 and whole.reward == 1.0, (right, whole)
+    assert wrong.reward == 0.0 and fooled.reward == 0.0, (wrong, fooled)
+    assert set(wrong.evidence["fail_to_pass"].values()) == {"skipped"}, wrong
+    assert wrong.evidence["pass_to_pass"] == {
+        NAMES["pytest"][1][0]: "skipped", NAMES["pytest"][1][1]: "skipped", f"{path}::test_known": "passed",
+    }, wrong  # fmt: skip
+
+
+def _whole(task: RepoTask, path: str) -> Tests:
+    """All tests of a file by the file's name."""
+    assert task.tests is not None
+    return task.tests.model_copy(update={"fail_to_pass": [path], "pass_to_pass": []})
 
 
 # Commands and logs -----------------------------------------------------------------------------------------------

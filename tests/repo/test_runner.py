@@ -105,7 +105,67 @@ def test_broken_file_is_an_error(box: Sandbox) -> None:
     report = supervised(box, {"it.py": "x = 1"}, "import nowhere\n\ndef test_a():\n    pass\n", "test_a")
     assert outcomes(report) == {"test_a": "error"}
     assert "nowhere" in report.results["test_it.py::test_a"].detail
-    assert outcomes(supervised(box, {}, "def test_a(:\n", "test_a")) == {"test_a": "error"}
+
+
+def test_a_test_file_that_is_no_python_is_the_tasks_failure(box: Sandbox) -> None:
+    """The change has no part in it. Data that looks like Python is another matter: tests read it."""
+    with pytest.raises(BadInput, match=r"field tests\.files\.test_it\.py: .*SyntaxError"):
+        supervised(box, {"it.py": "x = 1"}, "def test_a(:\n", "test_a")
+    test = "import pathlib\n\ndef test_a():\n"
+    test += "    assert (pathlib.Path(__file__).parent / 'data/bad.py').read_text() == 'def ('\n"
+    report = supervised(box, {"it.py": "x = 1"}, test, "test_a", **{"data/bad.py": "def ("})
+    assert outcomes(report) == {"test_a": "passed"}, report
+
+
+@pytest.mark.parametrize("terms", [700, 2500])
+def test_deep_expressions(box: Sandbox, terms: int) -> None:
+    """Deeper than Python functions may call each other."""
+    test = f"import sys, it\nX = {' + '.join(['1'] * terms)}\n\ndef test_a():\n    assert it.f(X) == {terms}\n"
+    test += "\ndef test_limit():\n    assert sys.getrecursionlimit() == 1000\n"
+    report = supervised(box, {"it.py": "def f(x): return x"}, test, "test_a", "test_limit")
+    assert outcomes(report) == {"test_a": "passed", "test_limit": "passed"}, report
+    assert report.violations == []
+    report = supervised(box, {"it.py": "def f(x): return x + 1"}, test, "test_a")
+    assert outcomes(report) == {"test_a": "failed"}, report
+
+
+def test_what_cannot_be_prepared_is_the_tasks_failure(box: Sandbox) -> None:
+    with pytest.raises(BadInput, match=r"field tests\.files: .*RecursionError"):
+        supervised(box, {"it.py": "x = 1"}, f"X = {'-' * 5000}1\n\ndef test_a():\n    assert X\n", "test_a")
+
+
+CONFIGURED = {
+    "pytest.ini": "[pytest]\naddopts = -vx --failed-first --cache-clear --strict-config --strict-markers "
+    "--cov pkg -n 2\ncache_dir = .cache\npythonpath = src\nfilterwarnings = error\nmarkers =\n    net: a mark\n",
+    "pytest.toml": '[pytest]\naddopts = ["-xvs"]\npythonpath = ["src"]\nmarkers = ["net: a mark"]\n',
+    "pyproject.toml": '[tool.pytest]\naddopts = ["-x", "--nf"]\npythonpath = ["src"]\nmarkers = ["net: a mark"]\n',
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_a_projects_own_configuration(box: Sandbox, name: str) -> None:
+    box.write_file(f"{ROOT}/{name}", CONFIGURED[name].encode())
+    test = "import pytest, it\n\ndef test_a():\n    assert it.f() == 2\n"
+    test += "\n@pytest.mark.net\n@pytest.mark.flaky(reruns=2)\ndef test_b():\n    assert it.f() == 1\n"
+    report = supervised(box, {"src/it.py": "def f(): return 1"}, test, "test_a", "test_b")
+    assert outcomes(report) == {"test_a": "failed", "test_b": "passed"}, report
+    assert report.failure is None and box.run(f"ls -A {ROOT}").output.split() == [".git", name, "src", "test_it.py"]
+
+
+def test_pytest_that_gives_up_is_no_verdict(box: Sandbox) -> None:
+    """Whose failure it is shows without the change, see the grading."""
+    box.write_file(f"{ROOT}/pytest.ini", b"[pytest]\naddopts = --no-such-option\n")
+    report = supervised(box, {"it.py": "x = 1"}, "def test_a():\n    assert 1 == 1\n", "test_a")
+    assert isinstance(report.failure, BadInput) and "--no-such-option" in str(report.failure), report
+    assert outcomes(report) == {"test_a": "missing"}
+
+
+@pytest.mark.slow
+def test_a_slow_test_has_its_time_whatever_its_twins_took(box: Sandbox) -> None:
+    test = "import time, it\n\ndef test_a():\n    assert it.f() == 1\n    time.sleep(12)\n"
+    for _ in range(4):  # the order of the runs is drawn
+        report = supervised(box, {"it.py": "def f(): return 1"}, test, "test_a")
+        assert outcomes(report) == {"test_a": "passed"}, report
 
 
 def test_names(box: Sandbox) -> None:

@@ -141,6 +141,30 @@ def test_a_phase_that_is_none(changed: dict[str, Any], why: str) -> None:
     assert len(run.violations) == 1 and why in run.violations[0]
 
 
+def rerun(*attempts: str) -> list[Any]:
+    """A test that a plug-in runs several times: its ``call`` in each."""
+    name = NAMES["0"]
+    runs = [[phase(name, "setup"), phase(name, "call", outcome), phase(name, "teardown")] for outcome in attempts]
+    return [*map(message, ["c", "s0"]), *(one for run in runs for one in run), *map(message, ["f0", "e", "d"])]
+
+
+def test_the_last_time_counts_where_a_plugin_runs_a_test_again() -> None:
+    outcomes = {("rerun", "passed"): "passed", ("rerun", "rerun", "passed"): "passed", ("rerun", "failed"): "failed",
+                ("rerun",): "missing"}  # fmt: skip
+    for attempts, outcome in outcomes.items():
+        run = read(raw(rerun(*attempts)))
+        assert not run.violations and run.cases[NAMES["0"]].outcome() == outcome, attempts
+    # Without a rerun before it a test does not begin again.
+    assert read(raw(rerun("passed", "passed"))).violations and read(raw(rerun("rerun", "passed", "passed"))).violations
+    unset = [*map(message, ["c", "s0"]), phase(NAMES["0"], "setup", "rerun"), phase(NAMES["0"], "teardown")]
+    assert not read(raw([*unset, *rerun("passed")[2:]])).violations
+
+
+@pytest.mark.parametrize("status", [0, 3, 4])
+def test_what_pytest_ended_with(status: int) -> None:
+    assert read(raw([message("e"), message("d") | {"status": status}])).status == status
+
+
 @pytest.mark.parametrize("ended", ["exit 1", "exit 98", "signal 9", "signal 11"])
 def test_an_end_that_does_not_fit(ended: str) -> None:
     """A process that says it has come to its end has; one that ended by itself has said so."""
@@ -255,3 +279,11 @@ def test_ends_are_told_apart(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         assert perform(folder, says, 2.0 if ended == "timeout" else 20.0)["ended"] == ended
+
+
+def test_only_twins_are_limited_by_what_another_run_took() -> None:
+    assert [supervisor.time_for(number, 120, None) for number in range(4)] == [120] * 4
+    # A twin that ended early says nothing of the genuine run.
+    assert [supervisor.time_for(number, 120, 0.1) for number in range(4)] == [120, 120, 10, 10]
+    assert [supervisor.time_for(number, 120, genuine) for number, genuine in ((2, 20), (3, 50))] == [80, 120]
+    assert supervisor.time_for(2, 5, 0.1) == 5

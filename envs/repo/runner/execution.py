@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import hashlib
 import hmac
 import io
@@ -12,14 +11,14 @@ import secrets
 import shlex
 import tarfile
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.repo.runner import belief
+from pivotgym.envs.repo.runner import belief, configuration
 from pivotgym.envs.repo.runner.allowances import allowances
 from pivotgym.envs.repo.runner.inside.planting import Planter
 from pivotgym.envs.repo.runner.results import Report, TestResult
@@ -30,30 +29,9 @@ from pivotgym.envs.sandbox.base import Sandbox, SandboxError, SandboxFileError
 TWINS = 3
 """Most twins of one run: each plants its errors from another assertion on."""
 _NO_PYTEST = 41
-_SOURCES = (
-    "supervisor.py",
-    "child.py",
-    "planting.py",
-    "assertions.py",
-    "drawn.py",
-    "audit.py",
-    "integrity.py",
-    "witness.py",
-    "equality.py",
-)
-_CONFIGS = (
-    ("pytest.ini", "pytest"),
-    (".pytest.ini", "pytest"),
-    ("pyproject.toml", "tool.pytest.ini_options"),
-    ("tox.ini", "pytest"),
-    ("setup.cfg", "tool:pytest"),
-)
-_OWN_WAY = (
-    "-n", "--numprocesses", "--dist", "--cov", "--no-cov", "-x", "--exitfirst", "--maxfail", "--junit", "--html",
-    "--lf", "--ff", "--sw", "--stepwise", "--looponfail", "--reruns", "--forked", "--pdb", "-s",
-)  # fmt: skip
-"""Options of a project's configuration that would run tests elsewhere, stop early or write reports."""
-_WITH_VALUE = frozenset(("-n", "--numprocesses", "--dist", "--maxfail", "--reruns"))
+_GIVEN_UP = {3: "pytest had an internal error", 4: "pytest cannot be used in this way"}
+_INSIDE = resources.files(__package__).joinpath("inside")
+_SOURCES = tuple(sorted(item.name for item in _INSIDE.iterdir() if item.name.endswith(".py")))
 
 
 def run_tests(
@@ -80,7 +58,7 @@ def run_tests(
         twins: how many, at least 1.
 
     Raises:
-        BadInput: the sandbox's user is not root.
+        BadInput: the sandbox's user is not root, or a file of tests cannot be read or planted there.
         SandboxError: the sandbox broke, or the runner did not start.
     """
     if box.config.user not in ("root", 0):
@@ -90,8 +68,9 @@ def run_tests(
     files = {_normal(path): text for path, text in tests.files.items()}
     theirs = {_normal(path) for path in changed} - set(files)
     violations = _unhook(box, root, sorted(theirs))
-    # Test modules are empty files, so that pytest finds them; their text stays in memory.
-    sources = {path: text for path, text in files.items() if path.endswith(".py")}
+    named = {name.split("::")[0] for name in names}
+    # Test modules are empty files, so that pytest finds them; their text stays in memory. What is no Python is data.
+    sources = {path: text for path, text in files.items() if path.endswith(".py") and (path in named or _parsed(text))}
     upload = {f"{root}/{path}": (b"" if path in sources else text.encode(), 0o644) for path, text in files.items()}
     wanted = list(dict.fromkeys(names))
     paths = list(dict.fromkeys(name.split("::")[0] for name in wanted))
@@ -118,11 +97,13 @@ def run_tests(
             "names": wanted,
             "changed": sorted(theirs),
             "allowed": allowances(box, root, sorted(theirs), original),
-            "arguments": [*_configured(box, root, theirs), *there],
+            "arguments": [
+                *configuration.arguments(lambda name: _read(box, f"{root}/{name}"), root, theirs, sources.values()),
+                *there,
+            ],
         },
     }
-    inside = resources.files(__package__).joinpath("inside")
-    upload |= {f"{folder}/{name}": (inside.joinpath(name).read_bytes(), 0o600) for name in _SOURCES}
+    upload |= {f"{folder}/{name}": (_INSIDE.joinpath(name).read_bytes(), 0o600) for name in _SOURCES}
     upload[f"{folder}/job.json"] = (json.dumps(job).encode(), 0o600)
     archive = f"/var/lib/pivotgym-{secrets.token_hex(8)}.tar"
     box.write_file(archive, _packed(upload), mode=0o600)
@@ -132,12 +113,15 @@ def run_tests(
         # The sandbox's limits ended it, or the tests' processes did: what the code under test asked for.
         violations.append("the tests' supervisor did not come to its end")
         results = {name: TestResult(name, "missing", f"no report: {output}"[:500]) for name in wanted}
-        return Report(results, violations, time.monotonic() - begun, tail=output)
+        failure = SandboxError(f"the tests' supervisor did not come to its end: {output}")
+        return Report(results, violations, time.monotonic() - begun, tail=output, failure=failure)
+    _usable(raw)
     runs = [belief.read(item) for item in raw["runs"]]
     genuine = next(run for run in runs if not run.twin)
     others = [run for run in runs if run.twin]
     violations += list(dict.fromkeys(line for run in runs for line in run.violations))
     results = {name: belief.judge(name, genuine, others, untrusted=name.split("::")[0] in theirs) for name in wanted}
+    results = {name: _with_expected(result, genuine) for name, result in results.items()}
     if violations:
         results = {name: _withdrawn(result, violations[0]) for name, result in results.items()}
     seconds = time.monotonic() - begun
@@ -145,7 +129,40 @@ def run_tests(
     parts["cpu"] = sum(float(item["cpu"]) for item in raw["runs"])
     parts |= {"upload": uploaded - begun, "genuine": genuine.seconds, "twins": sum(run.seconds for run in others)}
     parts["rest"] = seconds - parts["upload"] - parts["import"] - parts["fork"] - parts["tests"]
-    return Report(results, violations, seconds, parts, _notes(raw), genuine.tail)
+    return Report(results, violations, seconds, parts, _notes(raw), genuine.tail, _unfit(genuine))
+
+
+def _parsed(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    except RecursionError:
+        pass
+    return True
+
+
+def _usable(raw: Mapping[str, Any]) -> None:
+    """Raises BadInput where the tests' files themselves are of no use."""
+    for path, why in raw["unreadable"].items():
+        raise BadInput(f"cannot be read by Python {raw['python']}: {why}", field=f"tests.files.{path}")
+    for run in raw["runs"]:
+        if run["failure"]:
+            raise BadInput(f"the runner cannot prepare them: {run['failure']}", field="tests.files")
+
+
+def _unfit(genuine: belief.Run) -> BadInput | None:
+    """Of a run that pytest gave up."""
+    if genuine.status not in _GIVEN_UP:
+        return None
+    said = f"{_GIVEN_UP[genuine.status]} (status {genuine.status}): {genuine.tail.strip()[-1500:]}"
+    return BadInput(said, field="tests")
+
+
+def _with_expected(result: TestResult, genuine: belief.Run) -> TestResult:
+    cases = ((name, genuine.cases.get(name)) for name in belief.matches(result.name, genuine.collected))
+    expected = tuple(name for name, case in cases if case and case.xfail and case.outcome() == "skipped")
+    return replace(result, expected=expected) if expected else result
 
 
 def _useful(sources: Mapping[str, str], most: int) -> int:
@@ -210,66 +227,6 @@ def _packed(files: Mapping[str, tuple[bytes, int]]) -> bytes:
             info.size, info.mode, info.mtime = len(data), mode, int(time.time())
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _configured(box: Sandbox, root: str, changed: set[str]) -> list[str]:
-    """Arguments of pytest: the project's own configuration unless the agent changed it, the rest ours."""
-    chosen, options = "/dev/null", ""
-    for name, section in _CONFIGS:
-        if name in changed:
-            continue
-        text = _read(box, f"{root}/{name}")
-        found = None if text is None else _addopts(name, section, text)
-        if found is not None:
-            chosen, options = f"{root}/{name}", found
-            break
-    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors", "--tb=line"]
-    arguments += ["--rootdir", root, "-c", chosen]
-    kept = _kept(options)
-    if kept != options.split():
-        arguments += ["-o", "addopts=" + " ".join(shlex.quote(word) for word in kept)]
-    return arguments
-
-
-def _addopts(name: str, section: str, text: str) -> str | None:
-    """``addopts`` of a configuration file, None where it does not configure pytest."""
-    try:
-        if name.endswith(".toml"):
-            table: Any = tomllib.loads(text)
-            for key in section.split("."):
-                table = table.get(key, {})
-            if not table:
-                return None
-            value = table.get("addopts", "")
-            return " ".join(shlex.quote(str(word)) for word in value) if isinstance(value, list) else str(value)
-        parser = configparser.ConfigParser(interpolation=None, strict=False)
-        parser.read_string(text)
-    except (configparser.Error, tomllib.TOMLDecodeError, AttributeError):
-        return None
-    if section not in parser:
-        # pytest takes an empty pytest.ini too.
-        return "" if name.endswith("pytest.ini") else None
-    return parser[section].get("addopts", "")
-
-
-def _kept(options: str) -> list[str]:
-    try:
-        words = shlex.split(options, comments=True)
-    except ValueError:
-        return []
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        head = word.split("=")[0]
-        if skip:
-            skip = False
-        elif head in _WITH_VALUE and "=" not in word:
-            skip = True
-        elif not (head.startswith(_OWN_WAY[:1]) and head[2:].isalnum()) and not any(
-            head == own or (len(own) > 2 and head.startswith(own)) for own in _OWN_WAY
-        ):
-            kept.append(word)
-    return kept
 
 
 def _supervise(

@@ -59,6 +59,7 @@ class Run:
         violations: what it did that it may not.
         seconds: wall-clock time.
         tail: its last output.
+        status: what pytest ended with, None where it did not come to its end.
     """
 
     twin: bool
@@ -70,6 +71,7 @@ class Run:
     broken: dict[str, str] = field(default_factory=dict)
     collected: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
+    status: int | None = None
 
 
 _WORSE = {"passed": 0, "skipped": 1, "failed": 2}
@@ -136,6 +138,7 @@ class _Reader:
         self.left: dict[str, int] | None = None
         self.item = ""
         self.last = ""
+        self.again = False
         self.rows = {row["start"]: (path, name) for path, table in run.tables.items() for name, row in table.items()}
         self.known: set[str] = set(self.rows)
         for table in run.tables.values():
@@ -172,6 +175,8 @@ class _Reader:
         elif kind in ("session", "done"):
             if kind == "done" and run.ended != "timeout" and run.ended not in ("exit 0", _VIOLATION_STATUS):
                 raise Disorder(f"an end with {run.ended}")
+            if kind == "done":
+                run.status = message["status"]
         else:
             raise Disorder(f"{kind} after {self.last or 'nothing'}")
         self.last = kind
@@ -193,11 +198,21 @@ class _Reader:
         case.order += message["marks"]
         case.marks |= set(message["marks"])
         if kind == "finished":
-            case.finished, self.item = True, ""
+            # After a rerun that did not come nothing was passed.
+            case.finished, self.item, self.again = not self.again, "", False
             return
         when = message["when"]
-        if when not in _WHEN or message["outcome"] not in ("passed", "failed", "skipped"):
+        if when not in _WHEN or message["outcome"] not in ("passed", "failed", "skipped", "rerun"):
             raise Disorder("no phase of a test")
+        if message["outcome"] == "rerun":
+            # A plug-in of the project's runs it again: what counts is the last time, and marks of every time.
+            self.again = True
+            case.phases.setdefault(when, "passed")
+            return
+        if self.again and when == "setup":
+            self.again = False
+            case.phases.clear()
+            case.detail, case.xfail = "", False
         before = [name for name in _WHEN if name in case.phases]
         # Subtests report more than once, the worst counts.
         if (not before and when != "setup") or (before and _WHEN.index(when) < _WHEN.index(before[-1])):

@@ -7,6 +7,7 @@ folder holds the runner and ``job.json``, which is read and removed after the fo
 key, is written into the folder when every test process is dead.
 """
 
+import ast
 import gc
 import hashlib
 import hmac
@@ -21,9 +22,18 @@ import signal
 import stat
 import sys
 import time
+import traceback
+
+if __package__:  # the host's tests
+    from .processes import Waiting, kill_tree, sweep, traces
+else:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from processes import Waiting, kill_tree, sweep, traces
 
 FIRST_USER = 40000
 TOOLKIT = "/opt/pivotgym/pytest"
+_DEEP = 10000
+"""Recursion limit while test files are read and planted: a tree's walkers go deeper than the compiler does."""
 _TAIL = 16 << 10
 _MESSAGES, _LINES = 16 << 20, 100_000
 """Most bytes and lines of one test process."""
@@ -57,24 +67,16 @@ def prepared(root):
         if importlib.util.find_spec("pytest") is None:
             sys.exit(41)
     import _pytest.config
-    import pytest
 
     plugins = ["_pytest." + name for name in getattr(_pytest.config, "default_plugins", ())]
-    for name in (*_PRELOAD, *plugins):
+    for name in ("pytest", *_PRELOAD, *plugins):
         try:
             __import__(name)
         except Exception:  # pytest will say so, where it matters
             pass
-    import assertions
-    import audit
-    import child
-    import drawn
-    import equality
-    import integrity
-    import planting
-    import witness
-
-    del assertions, audit, child, drawn, equality, integrity, planting, pytest, witness
+    for name in sorted(os.listdir(own)):
+        if name.endswith(".py") and name != os.path.basename(__file__):
+            __import__(name[:-3])
     return [root] + [entry for entry in full if entry != root]
 
 
@@ -146,8 +148,6 @@ class Worker:
                     os.closerange(low + 1, high)
                 self.serve(work, results, output, root, import_path)
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
             finally:
                 os._exit(98)
@@ -195,6 +195,8 @@ class Worker:
         del data, piece
         import child
 
+        child.compiled = deeper(child.compiled)
+        sys.modules.pop("processes", None)
         child.run(job, channel, root, import_path)
 
     def limit(self):
@@ -317,10 +319,60 @@ def wrong_line(line, number, key):
     return "" if text.startswith(b"[%d, " % number) else "a report out of order"
 
 
+def deeper(function):
+    """The function with a recursion limit for deep syntax trees, where no code under test runs yet."""
+
+    def wrapped(*arguments):
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(before, _DEEP))
+        try:
+            return function(*arguments)
+        finally:
+            sys.setrecursionlimit(before)
+
+    return wrapped
+
+
+def unreadable(work):
+    """Why files of tests that were asked for cannot be tests here, by path."""
+    found = {}
+    for path in sorted({name.split("::")[0] for name in work["names"]} & set(work["sources"])):
+        try:
+            compile(ast.parse(work["sources"][path], path), path, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            found[path] = "%s: %s" % (type(error).__name__, error)
+    return found
+
+
+def own_failure(work, root, done):
+    """What the runner itself could not do with the tests' files, where a process ended before it said anything."""
+    if done["ended"] != "exit 98" or done["lines"]:
+        return ""
+    import child
+
+    try:
+        deeper(child.compiled)(work, root)
+    except Exception as error:
+        return "%s: %s" % (type(error).__name__, error)
+    return ""
+
+
+def time_for(number, timeout, genuine):
+    """Seconds that a run may take.
+
+    The genuine run and the twin with all assertions wrong have the tests' own time, whichever comes first; what the
+    others may take beyond that is measured by the genuine run, since a twin may well end early.
+
+    Args:
+        number: of the run, 0 for the genuine one.
+        timeout: of the tests.
+        genuine: what the genuine run took, None before it.
+    """
+    return timeout if number < 2 or genuine is None else min(timeout, max(10.0, 4 * genuine))
+
+
 def tables(work):
     """Where the marks of a run stand, by file and test; computed here, where no test process has a say."""
-    import ast
-
     import planting
 
     found = {}
@@ -329,92 +381,10 @@ def tables(work):
             continue
         try:
             tree = ast.parse(source)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             found[path] = {}
             continue
         found[path] = planting.Planter(work["key"], path, work["twin"], work["twins"]).module(tree)
-    return found
-
-
-def kill_tree(*roots):
-    """Kills these processes and, of this process's other children, all that are no waiting test process."""
-    keep = Waiting - set(roots)
-    for _ in range(200):
-        found = [pid for pid in descendants() if pid not in keep]
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
-        reap(keep)
-        if not found:
-            return
-        time.sleep(0.001)
-
-
-Waiting = set()
-
-
-def reap(keep):
-    """Takes leave of dead children. Waiting ones are left to the worker that asks for them."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except OSError:
-            return
-        if not pid:
-            return
-
-
-def descendants():
-    """Every process below this one that is not dead yet."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open("/proc/%s/stat" % name) as stream:
-                    fields = stream.read().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                parents[int(name)] = int(fields[1])
-    found, own = [], os.getpid()
-    for pid in parents:
-        above, steps = pid, 0
-        while above in parents and above != own and steps < 1000:
-            above, steps = parents[above], steps + 1
-        if above == own and pid != own:
-            found.append(pid)
-    return found
-
-
-def sweep(place, user):
-    """Removes what belongs to ``user`` directly or deeper in a folder everybody can write to."""
-    try:
-        entries = list(os.scandir(place))
-    except OSError:
-        return
-    for entry in entries:
-        try:
-            if entry.stat(follow_symlinks=False).st_uid == user:
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
-        except OSError:
-            continue
-
-
-def traces():
-    """System V objects outlive their makers, and would tell the next process what this one saw."""
-    found = []
-    for kind in ("shm", "sem", "msg"):
-        try:
-            with open("/proc/sysvipc/" + kind) as stream:
-                if len(stream.read().splitlines()) > 1:
-                    found.append(kind)
-        except OSError:
-            continue
     return found
 
 
@@ -441,24 +411,26 @@ def main():
     path = os.path.join(folder, "job.json")
     with open(path) as stream:
         job = json.load(stream)
-    os.unlink(path)
     until = forked + job["timeout"]
     order = list(range(count))
     chooser.shuffle(order)
-    runs, longest, late = [], 0.0, False
-    for place, number in enumerate(order):
+    runs, longest, genuine, late = [], 0.0, None, False
+    wrong = deeper(unreadable)(job["work"])
+    # Who asks takes a supervisor that ends before here for one that did not start.
+    os.unlink(path)
+    for place, number in enumerate(() if wrong else order):
         # Number 0 is the genuine run, 1 the first twin; others are left out where the time would not do.
         if number > 1 and (late or longest * (count - place + 1) > until - time.monotonic()):
             continue
         worker = workers[number]
-        # The genuine run and a twin must each have their time, whatever the others took.
-        left = job["timeout"] if not runs else min(job["timeout"], max(10.0, 4 * longest))
         work = dict(job["work"], key=job["keys"][number], twin=None if number == 0 else number - 1, twins=count - 1)
         Waiting.discard(worker.pid)
-        done = worker.perform(work, left)
+        done = worker.perform(work, time_for(number, job["timeout"], genuine))
         done["number"] = number
-        done["tables"] = tables(work)
+        done["failure"] = own_failure(work, root, done)
+        done["tables"] = {} if done["failure"] else deeper(tables)(work)
         longest = max(longest, done["seconds"])
+        genuine = done["seconds"] if number == 0 else genuine
         late = late or done["ended"] == "timeout"
         runs.append(done)
     Waiting.clear()
@@ -468,6 +440,7 @@ def main():
     shutil.rmtree(base, ignore_errors=True)
     report = json.dumps({
         "runs": runs,
+        "unreadable": wrong,
         "undumpable": safe,
         "user": drop,
         "audit": hasattr(sys, "addaudithook"),
