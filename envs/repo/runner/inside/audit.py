@@ -145,10 +145,11 @@ def install(rules, violation, reporting=()):
     is_type, same_type = isinstance, type
     events, attributes, forbidden = dict(_EVENTS), dict(_ATTRIBUTES), _FORBIDDEN_MODULES
     root, changed, hidden, own = rules.root, rules.changed, rules.hidden, rules.own
-    stdlib, sites, trusted, allowed = rules.stdlib, rules.sites, rules.trusted, rules.allowed
+    stdlib, sites, trusted, allowed = rules.stdlib, rules.sites, rules.trusted, dict(rules.allowed)
     quiet, loud = dict(_QUIET), frozenset(_LOUD)
     kinds, led = {}, _LED_OUT
-    watched = _watched()
+    watched, plain_dict, look = _watched(), dict, type(vars(int)).get
+    always = watched.pop("always")
     frozen_loader = importlib.machinery.SourceFileLoader
     busy = []
     ident, active = _thread.get_ident, set()
@@ -209,6 +210,14 @@ def install(rules, violation, reporting=()):
             frame = frame.f_back
         return None
 
+    def present(frame):
+        """Whether code of the agent's is on the stack."""
+        while frame is not None:
+            if kind_of(frame.f_code.co_filename) == "theirs":
+                return True
+            frame = frame.f_back
+        return False
+
     def fixed(code, name):
         """Whether the attribute that a function reads is written in it, and not given by its caller."""
         return name is None or name in code.co_names or name in code.co_consts
@@ -222,8 +231,9 @@ def install(rules, violation, reporting=()):
 
     def untouched(module):
         """Whether the functions of a library that passes frames to its own functions are still its own."""
-        for space, name, value in lookup(watched, module, ()):
-            if lookup(space, name) is not value:
+        for space, name, value in (*always, *lookup(watched, module, ())):
+            now = lookup(space, name) if same_type(space) is plain_dict else look(space, name)
+            if now is not value:
                 return False
         return True
 
@@ -238,7 +248,7 @@ def install(rules, violation, reporting=()):
         enter(thread)
         try:
             frame = getframe(1)
-            if reporting and kind_of(frame.f_code.co_filename) in ("loud", "ours"):
+            if reporting and kind_of(frame.f_code.co_filename) in ("loud", "ours") and not present(frame):
                 return
             what = event
             if group is None:
@@ -305,24 +315,62 @@ def install(rules, violation, reporting=()):
     sys.addaudithook(hook)
 
 
-def _watched():
-    """Functions and modules in the libraries that hand frames on, as they are now: ``(namespace, name, value)``."""
-    import collections
-    import inspect
-    import linecache
-    import logging
-    import traceback
-    import warnings
+_PASSED_ON = {
+    "collections": ("collections",),
+    "inspect": ("inspect", "linecache"),
+    "logging": ("logging", "traceback", "linecache", "io"),
+    "traceback": ("traceback", "linecache", "itertools", "collections"),
+    "warnings": ("warnings", "linecache", "traceback"),
+    "typing": ("typing",),
+    "enum": ("enum",),
+    "types": ("types", "functools"),
+    "doctest": ("doctest", "inspect"),
+    "importlib": ("importlib", "importlib._bootstrap", "importlib._bootstrap_external"),
+    "asyncio": (
+        "asyncio.format_helpers", "asyncio.coroutines", "asyncio.futures", "asyncio.base_futures", "asyncio.base_tasks",
+        "asyncio.events", "traceback", "inspect",
+    ),
+    "unittest": ("unittest.result", "inspect"),
+}  # fmt: skip
+"""Libraries with quiet functions, and the modules whose functions and classes these hand frames to."""
+_MAY_CHANGE = frozenset((
+    "showwarning", "formatwarning", "_showwarning_orig", "_showwarnmsg", "_loggerClass", "_logRecordFactory",
+    "_formatwarnmsg",
+))  # fmt: skip
+"""Of those, what is there to be replaced; it sees no frames."""
+_BUILTINS = (
+    "getattr", "hasattr", "setattr", "vars", "dir", "iter", "next", "list", "tuple", "dict", "set", "map", "filter",
+    "zip", "enumerate", "reversed", "sorted", "len", "isinstance", "type", "str", "repr", "id", "callable",
+)  # fmt: skip
 
-    kinds = (types.FunctionType, types.ModuleType, types.BuiltinFunctionType)
-    found = {}
-    for module in (collections, inspect, linecache, logging, traceback, warnings):
-        # warnings.showwarning and formatwarning are there to be replaced, and see no frames.
-        found[module.__name__] = [
-            (vars(module), name, value)
-            for name, value in vars(module).items()
-            if isinstance(value, kinds) and not (module is warnings and "warning" in name)
-        ]
-    found["traceback"] = found["traceback"] + found["linecache"]
-    found["logging"] = found["logging"] + found["traceback"]
-    return found
+
+def _watched():
+    """What the libraries that hand frames on consist of, as it is now: ``(namespace, name, value)`` by library.
+
+    ``always`` is what every library uses: the ways to a frame, and the functions that are handed one.
+    """
+    import builtins
+    import importlib
+
+    kinds = (types.FunctionType, types.ModuleType, types.BuiltinFunctionType, type)
+    methods = (types.FunctionType, classmethod, staticmethod, property)
+    own = {name: [] for names in _PASSED_ON.values() for name in names}
+    for name, found in own.items():
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        space = vars(module)
+        for key, value in list(space.items()):
+            if not isinstance(value, kinds) or key in _MAY_CHANGE:
+                continue
+            found.append((space, key, value))
+            # Loggers and their handlers are there to be changed; what they do with frames, module functions do.
+            if isinstance(value, type) and value.__module__ == name and name != "logging":
+                found.extend(
+                    (vars(value), each, part) for each, part in vars(value).items() if isinstance(part, methods)
+                )
+    watched = {name: [entry for part in parts for entry in own[part]] for name, parts in _PASSED_ON.items()}
+    always = [(vars(sys), name, value) for name, value in vars(sys).items() if name.startswith("_getframe")]
+    watched["always"] = always + [(vars(builtins), name, getattr(builtins, name)) for name in _BUILTINS]
+    return watched

@@ -312,7 +312,7 @@ def prepared(job, descriptor, root, import_path):
         assertions.NEVER: never,
     }
     codes = {path: planting.embedded(code, objects) for path, code in codes.items()}
-    tell = witness.desk(send, eyes, violation, *told, integrity.watch(changed), forgetting(spare))
+    tell = witness.desk(send, eyes, violation, *told, integrity.watch(eyes.theirs, frozenset(codes)), forgetting(spare))
     sys.path[:] = import_path
     sys.argv = ["pytest"]
     _forget()
