@@ -231,10 +231,11 @@ def judge(env: TerminalEnv, task: Task, *commands: str) -> dict[str, Any]:
 
 
 def earn_or_not(env: TerminalEnv, tasks: Sequence[Task]) -> None:
-    # Two references depend on what else this machine does just then: files of /proc, free disk space.
+    # Three references depend on what else this machine does just then: files of /proc, free disk space, and how often
+    # curl shows its progress until it knows that there is no network.
     for task in tasks:
         gold = TerminalTask.of(task).definition["gold"]
-        if "DIRECTORY" not in gold and not gold.startswith("df "):
+        if "DIRECTORY" not in gold and not gold.startswith(("df ", "curl ")):
             assert judge(env, task, gold)["reward"] == 1.0, (task.id, gold)
         idle = judge(env, task)
         assert idle["reward"] == 0.0 and idle["evidence"]["paper_reward"] < 1.0
