@@ -6,12 +6,12 @@ import io
 import shlex
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pivotgym.envs.repo.rules import Rules, is_known_module, leads_outside, modules_of
+from pivotgym.envs.repo.rules import HELPER, Rules, is_known_module, leads_outside, modules_of
 from pivotgym.envs.sandbox import Backend, Sandbox, SandboxConfig, SandboxError, SandboxFileError, Snapshot
 from pivotgym.envs.sandbox.base import FileChange
 
@@ -28,6 +28,8 @@ _FOLDER = "/.change"
 Probe = Callable[[Sequence[str]], tuple[set[str], set[str]]]
 """Of some names of top-level modules: folders of the repository (relative) on the module path, and those of the names
 that stand for modules somewhere else."""
+Refine = Callable[[Rules, Sandbox, Mapping[str, bool]], Rules]
+"""The rules with what a look at the repository as it was adds about some paths, and whether they were there."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def read_change(
     rules: Rules,
     *,
     probe: Probe | None = None,
+    refine: Refine | None = None,
 ) -> Change:
     """What of ``after`` counts as a change of the repository.
 
@@ -102,6 +105,7 @@ def read_change(
         root: absolute path of the repository.
         rules: what may not come.
         probe: asks the Python that runs the tests what it knows; a new module does not take a known one's place.
+        refine: knows which modules the tests use.
 
     Raises:
         SandboxError: a snapshot cannot be read.
@@ -112,8 +116,8 @@ def read_change(
         if row.kind != "directory" and (row.path == top or top.startswith(f"{row.path}/")):
             return Change(problem=f"the repository's folder {top} is {_now(row.kind)}")
     inside = [row for row in rows if row.path.startswith(f"{top}/")]
-    reader = _Reader(top, rules)
     gone = [row for row in inside if row.before == "directory" and row.kind != "directory"]
+    below: dict[str, dict[str, str]] = {}
     if gone:
         with loaded(backend, before) as box:
             for row in gone:
@@ -123,7 +127,18 @@ def read_change(
                     raise SandboxError(f"the repository cannot be read: {error}") from error
                 for name, entry in entries.items():
                     if name and entry.kind != "directory":
-                        reader.delete(f"{row.path}/{name}"[len(top) + 1 :], entry.kind)
+                        inner = below.setdefault(row.path[len(top) + 1 :], {})
+                        inner[f"{row.path}/{name}"[len(top) + 1 :]] = entry.kind
+    paths = {row.path[len(top) + 1 :]: row.before != "absent" for row in inside if row.kind != "directory"}
+    paths |= {path: True for inner in below.values() for path in inner}
+    asked = {path: existed for path, existed in paths.items() if rules.asks(path, existed=existed)}
+    if asked and refine is not None:
+        with loaded(backend, before) as box:
+            rules = refine(rules, box, asked)
+    reader = _Reader(top, rules)
+    for folder, inner in below.items():
+        for path, kind in inner.items():
+            reader.delete(path, kind, folder)
     taken = [row for row in inside if row.kind != "directory" or row.before not in ("absent", "directory")]
     if any(row.kind == "file" for row in taken):
         with loaded(backend, after) as box:
@@ -147,16 +162,24 @@ class _Reader:
         self.left_out: dict[str, str] = {}
         self.problem = ""
         self._bytes = 0
+        self._held: set[str] = set()
 
-    def delete(self, path: str, kind: str) -> None:
-        """What stood below a folder that is gone."""
-        if not self._refused(path):
+    def delete(self, path: str, kind: str, folder: str) -> None:
+        """What stood below ``folder``, which is gone."""
+        if not self._refused(path, existed=True):
             self.items.setdefault(path, Item("absent", was=kind))
+        elif self.left_out.get(path) == HELPER:
+            self._held.add(folder)
 
     def take(self, row: FileChange, box: Sandbox | None) -> None:
         """One row of the differences."""
         path = row.path[len(self.top) + 1 :]
-        if self.problem or self._refused(path):
+        if self.problem or self._refused(path, existed=row.before != "absent"):
+            return
+        if path in self._held and row.kind != "directory":
+            # Something in a folder's place that holds what stays.
+            if row.kind != "absent":
+                self.left_out[path] = HELPER
             return
         if row.kind in ("absent", "directory"):  # a folder in a file's place: what is in it has rows of its own
             if row.before != "directory":
@@ -189,8 +212,8 @@ class _Reader:
         executable = bool(int(row.mode or "0", 8) & 0o111)
         self.items[path] = Item("file", data, executable, was=row.before)
 
-    def _refused(self, path: str) -> bool:
-        refusal = self.rules.refusal(path)
+    def _refused(self, path: str, *, existed: bool) -> bool:
+        refusal = self.rules.refusal(path, existed=existed)
         if refusal is None and len(path) > _MAX_PATH:
             refusal = path, f"a path of more than {_MAX_PATH} characters"
         if refusal is not None:

@@ -8,11 +8,12 @@ import posixpath
 import shlex
 import time
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from pivotgym.envs.errors import BadInput, PivotGymError
+from pivotgym.envs.repo import helpers
 from pivotgym.envs.repo.changes import Change, apply_change, as_root, loaded, read_change
 from pivotgym.envs.repo.log_parsers import get_log_parser
 from pivotgym.envs.repo.patches import apply_patch, patch_paths
@@ -170,13 +171,16 @@ class _Grader:
         names = (*tests.fail_to_pass, *tests.pass_to_pass)
         named = {path for path, separator, _ in (name.partition("::") for name in names) if separator}
         brought = {*tests.files, *patch_paths(tests.patch, field="tests.patch"), *filter(is_test_path, named)}
-        self.rules = Rules.of(brought)
+        reference: list[str] = []
+        with suppress(BadInput):  # for people; whether it is of use shows elsewhere
+            reference = patch_paths(spec.reference)
+        self.rules = Rules.of(brought, reference=reference)
 
     def run(self, state: Snapshot, names: Sequence[str]) -> Run:
         """The tests' results on what ``state`` makes of the repository."""
         self.parts = {}
         with self._timed("change"):
-            change = read_change(self.backend, self.pristine, state, self.root, self.rules, probe=self._probe)
+            change = self._change(state, self.rules)
         problem = change.problem
         if not problem and self.tests.prepare and change.items:
             with self._timed("prepare"):
@@ -185,6 +189,16 @@ class _Grader:
             return Run(change=change, problem=problem, parts=self.parts)
         run = self._command(change, names) if self.tests.runner == "command" else self._pytest(change, names)
         return replace(run, change=change, parts=self.parts)
+
+    def _change(self, state: Snapshot, rules: Rules) -> Change:
+        return read_change(
+            self.backend, self.pristine, state, self.root, rules, probe=self._probe, refine=self._refined
+        )
+
+    def _refined(self, rules: Rules, box: Sandbox, paths: Mapping[str, bool]) -> Rules:
+        """With what the repository as it was says of paths that look like tests' own."""
+        texts = {posixpath.normpath(path): text for path, text in self.tests.files.items()}
+        return helpers.refined(rules, box, self.root, paths, [texts, helpers.patched_texts(self.tests.patch)])
 
     @contextmanager
     def _fork(self, change: Change) -> Iterator[_Fork]:
@@ -221,7 +235,7 @@ class _Grader:
                 return change, f"the repository cannot be prepared with the change: {result}"
             rules = replace(self.rules, artefacts=True)
             with frozen(self.backend, box) as state:
-                built = read_change(self.backend, self.pristine, state, self.root, rules, probe=self._probe)
+                built = self._change(state, rules)
         return replace(built, left_out=change.left_out), built.problem
 
     def _prepare(self, box: Sandbox) -> None:

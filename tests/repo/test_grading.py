@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,7 @@ from pivotgym.envs.repo.changes import Change, Item, loaded, read_change
 from pivotgym.envs.repo.grading import grade, run_names
 from pivotgym.envs.repo.log_parsers import register_log_parser
 from pivotgym.envs.repo.patches import patched
-from pivotgym.envs.repo.rules import Rules, is_known_module, leads_outside, modules_of
+from pivotgym.envs.repo.rules import Rules
 from pivotgym.envs.repo.tasks import RepoTask, Tests
 from pivotgym.envs.sandbox import Backend, SandboxUnavailable, Snapshot, get_backend
 from pivotgym.envs.terminal.env import NoGoal
@@ -67,53 +68,68 @@ def change_of(backend: Backend, start: Snapshot, script: str) -> Change:
 # The change ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "what"),
-    [
-        ("textkit/slug.py", None),
-        ("textkit/testing.py", None),
-        ("docs/conf.py", None),
-        ("setup.py", None),
-        (".gitignore", None),
-        (".gitattributes", None),
-        ("environment/a.py", None),
-        ("textkit/build/a.py", None),
-        ("package/tests/helpers.py", None),  # no test that decides lives there
-        (".git", ".git"),
-        ("vendor/x/.git/config", "vendor/x/.git"),
-        (".GIT/config", ".GIT"),
-        ("a/__pycache__/b.cpython-311.pyc", "a/__pycache__"),
-        ("textkit/slug.pyc", "textkit/slug.pyc"),
-        ("textkit/slug.cpython-311-x86_64-linux-gnu.so", "textkit/slug.cpython-311-x86_64-linux-gnu.so"),
-        ("lib/x.so.1.2", "lib/x.so.1.2"),
-        ("conftest.py", "conftest.py"),
-        ("a/b/conftest.py", "a/b/conftest.py"),
-        (".pytest.ini", ".pytest.ini"),
-        ("pytest.toml", "pytest.toml"),
-        ("tox.ini", "tox.ini"),
-        ("setup.cfg", "setup.cfg"),
-        ("pyproject.toml", "pyproject.toml"),
-        ("a/sitecustomize.py", "a/sitecustomize.py"),
-        ("usercustomize/__init__.py", "usercustomize"),
-        ("x.pth", "x.pth"),
-        ("x.egg-info/entry_points.txt", "x.egg-info"),
-        ("x-1.dist-info/RECORD", "x-1.dist-info"),
-        (".venv/bin/python", ".venv"),
-        ("venv/bin/python", "venv/bin/python"),
-        ("build/lib/a.py", "build/lib/a.py"),
-        ("tests/test_slug.py", "tests/test_slug.py"),
-        ("tests/data/table.csv", "tests/data/table.csv"),
-        ("tests", "tests"),
-        ("textkit/test_new.py", "textkit/test_new.py"),
-        ("textkit/slug_test.py", "textkit/slug_test.py"),
-        ("plain/checks.py", "plain/checks.py"),
-        ("plain", "plain"),
-        ("app/tests.py", "app/tests.py"),
-    ],
-)
-def test_which_paths_may_change(path: str, what: str | None) -> None:
-    refusal = Rules.of(["tests/test_slug.py", "./plain/checks.py"]).refusal(path)
-    assert (None if refusal is None else refusal[0]) == what
+HELPERS = {
+    "textkit/testutils.py": "from textkit.test_base import same\n",
+    "textkit/test_base.py": "def same(one, two):\n    assert one == two\n",
+    "textkit/testing.py": "WORDS = 1\n",
+    "textkit/word_test.py": "def is_word(text): return text.isalpha()\n",
+    "textkit/test_visible.py": "def test_it(): pass\n",
+    "testdata/out.txt": "hello-world",
+    "build/plans.py": "A = 1\n",
+    "env/settings.py": "A = 1\n",
+    "venv/pyvenv.cfg": "home = /usr\n",
+    "venv/tool.py": "A = 1\n",
+}
+USES = """import pathlib
+
+import textkit.testutils
+from textkit import slugify
+
+
+def test_repeated():
+    textkit.testutils.same(slugify("Hello World"), "hello_world")
+
+
+def test_ends():
+    assert slugify("Hello World") == pathlib.Path("testdata/out.txt").read_text()
+"""
+
+
+def test_what_the_tests_use_and_what_only_looks_like_it(backend: Backend, pristine: Snapshot) -> None:
+    """Helpers that deciding tests import, and data, stay; sources with names like tests' may change."""
+    write = "; ".join(
+        f"mkdir -p $(dirname {path}); printf %s {shlex.quote(text)} > {path}" for path, text in HELPERS.items()
+    )
+    start = state(backend, pristine, write)
+    every = f"{FIX}\nfor f in {' '.join(HELPERS)}; do echo '# more' >> $f; done; rm testdata/out.txt; "
+    every += "ln -s README.md testdata/out.txt"
+    final = state(backend, start, every)
+    cheat = state(backend, start, "echo 'def same(*a): pass' | tee textkit/test_base.py > textkit/testutils.py")
+    moved = state(backend, start, "mkdir d; mv testdata d; echo worng > d/testdata/out.txt; ln -s d/testdata testdata")
+    path = "tests/test_slug.py"
+    task = slug_task(files={path: USES}, pass_to_pass=[])
+    patch = diff(FILES[path], USES, path)
+    try:
+        taken = grade(backend, task, start, final)
+        by_patch = grade(backend, slug_task(files={}, patch=patch, pass_to_pass=[]), start, final)
+        allowed = grade(
+            backend, task.model_copy(update={"reference": diff("a\n", "b\n", "textkit/test_base.py")}), start, final
+        )
+        kept = grade(backend, task, start, cheat)
+        linked = grade(backend, task, start, moved)
+    finally:
+        for snapshot in (start, final, cheat, moved):
+            backend.close(snapshot)
+    stay = {"textkit/testutils.py", "textkit/test_base.py", "textkit/test_visible.py", "testdata/out.txt",
+            "venv/pyvenv.cfg", "venv/tool.py"}  # fmt: skip
+    for verdict in (taken, by_patch):
+        assert set(verdict.evidence["left_out"]) == stay, verdict
+        assert set(verdict.evidence["changed"]) == set(HELPERS) - stay | {"textkit/slug.py"}
+        assert verdict.evidence["fail_to_pass"] == {f"{path}::test_repeated": "failed", f"{path}::test_ends": "passed"}
+    assert "textkit/test_base.py" in allowed.evidence["changed"]
+    assert set(kept.evidence["left_out"]) == {"textkit/test_base.py", "textkit/testutils.py"} and kept.reward == 0.0
+    assert {"testdata", "testdata/out.txt"} <= set(linked.evidence["left_out"]), linked
+    assert linked.evidence["fail_to_pass"][f"{path}::test_ends"] == "passed", linked
 
 
 def test_names_of_doctests_do_not_protect_the_source(backend: Backend, pristine: Snapshot) -> None:
@@ -123,41 +139,6 @@ def test_names_of_doctests_do_not_protect_the_source(backend: Backend, pristine:
     finally:
         backend.close(final)
     assert set(run.change.items) == {"textkit/slug.py"} and not run.change.left_out
-
-
-def test_a_build_of_the_tasks_own_may_bring_extensions() -> None:
-    rules = Rules.of(["tests/test_slug.py"], artefacts=True)
-    assert rules.refusal("textkit/fast.so") is None and rules.refusal("build/lib/fast.o") is None
-    assert rules.refusal("textkit/fast.pyc") is not None and rules.refusal("conftest.py") is not None
-
-
-@pytest.mark.parametrize(
-    ("path", "target", "outside"),
-    [
-        ("a", "b", False),
-        ("a/b", "../c/d", False),
-        ("a/b/c", "../../d", False),
-        ("a", ".", False),
-        ("a", "/testbed/b", True),
-        ("a", "..", True),
-        ("a/b", "../..", True),
-        ("a", "b/../../c", True),
-        ("a/b", "c/../d", True),  # where c is a link, that is somewhere else
-        ("a", ".git/hooks", True),
-    ],
-)
-def test_which_links_lead_out(path: str, target: str, outside: bool) -> None:
-    assert leads_outside(path, target) == outside
-
-
-def test_which_paths_make_top_level_modules() -> None:
-    roots = {"", "src", "tests"}
-    assert modules_of("json.py", roots) == {("", "json")}
-    assert modules_of("src/json/__init__.py", roots) == {("src", "json")}
-    assert modules_of("tests/re.cpython-311-x86_64-linux-gnu.so", roots) == {("tests", "re")}
-    assert modules_of("json", roots, link=True) == {("", "json")}
-    assert not modules_of("json/data.txt", roots) and not modules_of("pkg/json.py", roots)
-    assert is_known_module("json") and is_known_module("_pytest") and not is_known_module("textkit")
 
 
 def test_what_a_change_holds(backend: Backend, pristine: Snapshot) -> None:
