@@ -10,8 +10,8 @@ else:
     from drawn import _longer, other_literal
 
 MARK, OTHER, WRONG, NEVER = "@pg_mark", "@pg_other", "@pg_value", "@pg_error"
-JUDGE, PAIR = "@pg_judge", "@pg_pair"
-NAMES = frozenset((MARK, OTHER, WRONG, NEVER, JUDGE, PAIR))
+JUDGE, HOLDS, PAIR = "@pg_judge", "@pg_holds", "@pg_pair"
+NAMES = frozenset((MARK, OTHER, WRONG, NEVER, JUDGE, HOLDS, PAIR))
 """Names that no source text can hold. In the code that runs, the objects are in their place (``planting.embedded``)."""
 
 _EQUALS = {

@@ -19,6 +19,7 @@ import assertions
 import audit
 import drawn as drawn_values
 import equality
+import forgetting
 import integrity
 import planting
 import witness
@@ -66,13 +67,13 @@ def reporter(descriptor, key):
 class Finder:
     """First on ``sys.meta_path``: gives the hidden files' modules from memory, and no changed file for a stdlib one."""
 
-    def __init__(self, codes, changed, once):
+    def __init__(self, codes, changed, once, eyes):
         find = importlib.machinery.PathFinder.find_spec
         real, getframe, is_type = os.path.realpath, sys._getframe, isinstance
         spec_class, loader_class = importlib.machinery.ModuleSpec, Loader
         stdlib = frozenset(getattr(sys, "stdlib_module_names", ()))
         hidden = frozenset(codes)
-        vault = _vault(codes, once)
+        vault = _vault(codes, once, eyes)
         next(vault)
         give = vault.send
 
@@ -108,7 +109,7 @@ class Loader:
         self.path = path
 
         def exec_module(module):
-            code = give((path, sys._getframe(0)))
+            code = give((path, module.__name__, sys._getframe(0)))
             if code is None:
                 raise ImportError("this file has been run already")
             module.__dict__["__file__"] = path
@@ -129,19 +130,23 @@ class Loader:
         return os.path.basename(self.path) == "__init__.py"
 
 
-def _vault(codes, once):
-    """Gives a module's code to the loader's own function, nobody else; a test file's to the import system, once."""
+def _vault(codes, once, eyes):
+    """Gives a module's code to the loader's own function, nobody else; a test file's to the import system, once.
+
+    Tests may import a test file under another name, once for each. Code of the agent's may not.
+    """
     real, given = os.path.realpath, set()
     importers = ("<frozen importlib", sys.modules["_pytest.pathlib"].__file__)
     answer = None
     while True:
-        path, frame = yield answer
+        path, name, frame = yield answer
         answer = None
         if frame.f_code.co_name == "exec_module" and frame.f_code.co_filename == __file__:
             path, outer = real(path), frame.f_back.f_code.co_filename
-            if path not in once or (path not in given and outer.startswith(importers)):
+            first = path not in given or ((path, name) not in given and not eyes.foreign(frame))
+            if path not in once or (first and outer.startswith(importers)):
                 answer = codes[path]
-            given.add(path)
+            given.update((path, (path, name)))
         frame = None
 
 
@@ -195,42 +200,16 @@ def wanted_by(names):
     return lambda nodeid: nodeid in exact or nodeid.startswith(heads)
 
 
-def forgetting(spare):
-    """A function that takes what the tests expect out of their modules, where only the collection needed it.
-
-    The cases of a parametrized test are with its items then, which nothing leads to, and no longer in tables that the
-    code under test finds by ``sys.modules``.
-    """
-    real, containers = os.path.realpath, (list, tuple, dict, set, frozenset)
-
-    def forget(items):
-        for item in items:
-            module = getattr(item, "module", None)
-            space = getattr(module, "__dict__", {})
-            for name in spare.pop(real(space.get("__file__") or ""), ()):
-                if isinstance(space.get(name), containers):
-                    del space[name]
-            function = getattr(item, "function", None)
-            for thing in (getattr(function, "__func__", function), getattr(item, "cls", None)):
-                while thing is not None:
-                    marks = vars(thing).get("pytestmark") if hasattr(thing, "__dict__") else None
-                    if isinstance(marks, list):
-                        thing.pytestmark = [mark for mark in marks if mark.name != "parametrize"]
-                    thing = vars(thing).get("__wrapped__") if hasattr(thing, "__dict__") else None
-
-    return forget
-
-
 def compiled(job, root):
     """What is known of the hidden files.
 
     Returns:
         Their code by real path, where the marks stand by path in the repository, names that only the collection
-        needs by real path, and all names that are used.
+        needs, by real path and in classes, and all names that are used.
     """
     from _pytest.assertion.rewrite import rewrite_asserts
 
-    codes, tables, spare, words = {}, {}, {}, set()
+    codes, tables, spare, words, trees = {}, {}, {}, set(), []
     for path, source in job["sources"].items():
         full = os.path.join(root, path)
         try:
@@ -242,10 +221,11 @@ def compiled(job, root):
             continue
         words.update(part.id for part in ast.walk(tree) if isinstance(part, ast.Name))
         words.update(part.attr for part in ast.walk(tree) if isinstance(part, ast.Attribute))
-        if os.path.basename(path).startswith("test"):
-            spare[os.path.realpath(full)] = planting.only_for_parameters(tree)
+        trees.append(ast.parse(source, full))
         if os.path.basename(path) != "conftest.py":
             tables[path] = planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
+        if tables.get(path):
+            spare[os.path.realpath(full)] = forgetting.only_for_parameters(trees[-1])
         try:
             rewrite_asserts(tree, source.encode(), full)
             planting.judged(tree)
@@ -257,7 +237,9 @@ def compiled(job, root):
                 planting.Planter(job["key"], path, job["twin"], job["twins"]).module(tree)
             planting.judged_as_written(tree)
             codes[os.path.realpath(full)] = planting.assembled(tree, full)
-    return codes, tables, spare, words
+    looked_up = {part.attr for tree in trees for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
+    spare = {path: [name for name in names if name not in looked_up] for path, names in spare.items()}
+    return codes, tables, (spare, forgetting.only_in_classes(trees)), words
 
 
 def run(job, descriptor, root, import_path):
@@ -274,7 +256,7 @@ def prepared(job, descriptor, root, import_path):
     """What pytest needs to run the tests of ``job``, and what to call with its status, which does not come back."""
     leave = os._exit
     send = reporter(descriptor, job["key"])
-    codes, tables, spare, words = compiled(job, root)
+    codes, tables, (spare, inner), words = compiled(job, root)
     changed = frozenset(os.path.realpath(os.path.join(root, path)) for path in job["changed"])
     another, drawn = drawn_values.another, random.Random(job["key"])
     wrong, never = nameless(drawn)
@@ -302,17 +284,25 @@ def prepared(job, descriptor, root, import_path):
     def make_judge(odd):
         return equality.judging(eyes, violation, odd, planted, words, drawn)
 
-    mark, pair, compare, *told = witness.witness(tables, eyes, violation, make_judge)
+    mark, pair, compare, holds, *told = witness.witness(tables, eyes, violation, make_judge)
     objects = {
         assertions.MARK: mark,
         assertions.PAIR: pair,
         assertions.JUDGE: compare,
+        assertions.HOLDS: holds,
         assertions.OTHER: other,
         assertions.WRONG: wrong,
         assertions.NEVER: never,
     }
     codes = {path: planting.embedded(code, objects) for path, code in codes.items()}
-    tell = witness.desk(send, eyes, violation, *told, integrity.watch(eyes.theirs, frozenset(codes)), forgetting(spare))
+    tell = witness.desk(
+        send,
+        eyes,
+        violation,
+        *told,
+        integrity.watch(eyes.theirs, frozenset(codes)),
+        forgetting.forgetting(spare, inner),
+    )
     sys.path[:] = import_path
     sys.argv = ["pytest"]
     _forget()
@@ -339,7 +329,7 @@ def prepared(job, descriptor, root, import_path):
         yield
 
     plugin = Plugin(tell, wanted_by(job["names"]))
-    finder = Finder(codes, changed, frozenset(spare))
+    finder = Finder(codes, changed, frozenset(spare), eyes)
     meta_path = sys.meta_path
 
     @pytest.hookimpl(tryfirst=True)
@@ -381,6 +371,7 @@ def _forget():
         "drawn",
         "witness",
         "assertions",
+        "forgetting",
         "processes",
         "child",
         "supervisor",

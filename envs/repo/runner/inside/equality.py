@@ -36,7 +36,7 @@ def judging(eyes, violation, odd, planted, words, rng):
     Returns:
         ``judge(result, first, second)``, for an equality that somebody else found; ``probed(first, second)``, both
         sides as they are to be compared and whether what was asked is odd; ``compare(first, second)``, the result of
-        ``first == second``.
+        ``first == second``; ``holds(first, second)``, that of ``first in second``.
     """
     bases = (str, bytes, bool, int, float, list, tuple, dict, set, frozenset)
     scalars = frozenset((str, bytes, bool, int, float, type(None)))
@@ -234,4 +234,26 @@ def judging(eyes, violation, odd, planted, words, rng):
             odd()
         return judge(result, one, two)
 
-    return judge, probed, compare
+    def holds(first, second):
+        result = first in second
+        kind = exact(second)
+        if result is True and kind not in plain_kinds and plain(first):
+            for each in mro_of(kind):
+                found = space_of(each).get("__contains__")
+                if found is not None:
+                    if exact(found) is function and theirs(code_of(found).co_filename) and not refuses(first, second):
+                        odd()
+                    break
+        return result
+
+    def refuses(value, container):
+        """Whether a container whose class says what is in it says no at times."""
+        for _ in range(6):
+            try:
+                if (unlike(value, rng) in container) is not True:
+                    return True
+            except Exception:
+                return True
+        return False
+
+    return judge, probed, compare, holds

@@ -17,10 +17,38 @@ import types
 import warnings
 
 if __package__:  # the host reads the same trees
-    from .assertions import JUDGE, MARK, MATCHERS, NAMES, NEVER, PAIR, RAISES, assertion, dotted, is_text, plant, wrong
+    from .assertions import (
+        HOLDS,
+        JUDGE,
+        MARK,
+        MATCHERS,
+        NAMES,
+        NEVER,
+        PAIR,
+        RAISES,
+        assertion,
+        dotted,
+        is_text,
+        plant,
+        wrong,
+    )
     from .drawn import drawing
 else:
-    from assertions import JUDGE, MARK, MATCHERS, NAMES, NEVER, PAIR, RAISES, assertion, dotted, is_text, plant, wrong
+    from assertions import (
+        HOLDS,
+        JUDGE,
+        MARK,
+        MATCHERS,
+        NAMES,
+        NEVER,
+        PAIR,
+        RAISES,
+        assertion,
+        dotted,
+        is_text,
+        plant,
+        wrong,
+    )
     from drawn import drawing
 
 _PLAIN_DECORATORS = {
@@ -63,7 +91,11 @@ class Planter:
         self.random = drawing("%s %s" % (self.key, self.path), tree)
         loads = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
         self.loads = loads | {part.attr for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
-        self.asking = {node.name for node in ast.walk(tree) if _is_function(node) and _holds_assertions(node)}
+        functions = [node for node in ast.walk(tree) if _is_function(node) and not node.name.startswith("test")]
+        known = None
+        while known != self.asking:
+            known = self.asking
+            self.asking = {node.name for node in functions if _holds_assertions(node, known)}
         self._suite(tree.body, "")
         ast.fix_missing_locations(tree)
         return self.table
@@ -100,27 +132,6 @@ class Planter:
         # Spread over the test, the exact place drawn anew each time; the first one is always among them.
         low, high = self.twin * count // self.twins, (self.twin + 1) * count // self.twins
         return 0 if self.twin == 0 else random.Random("%s %s" % (self.key, name)).randrange(low, max(high, low + 1))
-
-
-def only_for_parameters(tree):
-    """Names of a module that its functions never use: tables for ``parametrize``, done with after the collection."""
-    made, used, texts = set(), set(), []
-    for node in tree.body:
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            made.update(target.id for target in targets if isinstance(target, ast.Name))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            for part in node.body:
-                used.update(name.id for name in ast.walk(part) if isinstance(name, ast.Name))
-        elif isinstance(node, ast.Lambda):
-            used.update(name.id for name in ast.walk(node.body) if isinstance(name, ast.Name))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            texts.append(node.value)
-        elif isinstance(node, ast.Delete):
-            used.update(name.id for name in ast.walk(node) if isinstance(name, ast.Name))
-    spoken = "\n".join(texts)
-    return sorted(name for name in made - used if not name.startswith("__") and name not in spoken)
 
 
 class _Function:
@@ -224,7 +235,7 @@ class _Function:
         """Whether a statement calls an assertion that cannot be made wrong, or a function of the file that has one."""
         if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Await)):
             name = dotted(getattr(node.value, "value", node.value)).split(".")[-1]
-            return name.lower().lstrip("_").startswith("assert") or name in self.planter.asking
+            return _sounds(name, self.planter.asking)
         return False
 
 
@@ -235,13 +246,16 @@ def _is_function(node):
     return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
 
 
-def _holds_assertions(function):
-    """Whether a function of a test file that is no test asserts something."""
-    return not function.name.startswith("test") and any(
-        isinstance(part, ast.Assert)
-        or (isinstance(part, ast.Call) and dotted(part).split(".")[-1].lower().lstrip("_").startswith("assert"))
+def _holds_assertions(function, known):
+    """Whether a function of a test file that is no test asserts something, by itself or by one that is known to."""
+    return any(
+        isinstance(part, ast.Assert) or (isinstance(part, ast.Call) and _sounds(dotted(part).split(".")[-1], known))
         for part in ast.walk(function)
     )
+
+
+def _sounds(name, known):
+    return name in known or name.lower().lstrip("_").startswith(("assert", "check", "verify"))
 
 
 def _helper(function):
@@ -260,31 +274,36 @@ def _witnessed(call, text):
 
 
 def judged(tree):
-    """Has the runner compare both sides of every ``==`` of rewritten assertions, in place."""
+    """Has the runner compare both sides of every ``==`` and ``in`` of rewritten assertions, in place."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Compare):
             continue
         test, target = node.value, node.targets[0]
-        sides = [test.left, *test.comparators]
         if (
             isinstance(target, ast.Name)
             and target.id.startswith("@py_assert")
-            and [type(operator) for operator in test.ops] == [ast.Eq]
-            and all(isinstance(side, (ast.Name, ast.Constant)) for side in sides)
+            and _one_of(test)
+            and all(isinstance(side, (ast.Name, ast.Constant)) for side in (test.left, *test.comparators))
         ):
-            node.value = ast.copy_location(ast.Call(ast.Name(JUDGE, ast.Load()), sides, []), test)
-            ast.copy_location(node.value.func, test)
+            node.value = _handed(test)
 
 
 def judged_as_written(tree):
     """The same where pytest could not rewrite the assertions."""
     for node in ast.walk(tree):
-        test = getattr(node, "test", None)
-        if isinstance(node, ast.Assert) and isinstance(test, ast.Compare) and [type(op) for op in test.ops] == [ast.Eq]:
-            node.test = ast.copy_location(
-                ast.Call(ast.Name(JUDGE, ast.Load()), [test.left, *test.comparators], []), test
-            )
-            ast.copy_location(node.test.func, test)
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare) and _one_of(node.test):
+            node.test = _handed(node.test)
+
+
+def _one_of(test):
+    return [type(operator) for operator in test.ops] in ([ast.Eq], [ast.In])
+
+
+def _handed(test):
+    """The call that makes a comparison."""
+    name = ast.Name(JUDGE if isinstance(test.ops[0], ast.Eq) else HOLDS, ast.Load())
+    made = ast.Call(ast.copy_location(name, test), [test.left, *test.comparators], [])
+    return ast.copy_location(made, test)
 
 
 class _Names(ast.NodeTransformer):

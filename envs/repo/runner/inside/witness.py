@@ -70,8 +70,8 @@ def witness(tables, eyes, violation, make_judge):
         make_judge: called with what is to be called where an equality is odd; :func:`equality.judging` does the rest.
 
     Returns:
-        ``mark(token)``, ``pair(token, first, second)``, ``compare(first, second)``, ``announce(nodeid)``, ``call()``,
-        ``collected(nodeids)``, ``taken(last)``.
+        ``mark(token)``, ``pair(token, first, second)``, ``compare(first, second)``, ``holds(first, second)``,
+        ``announce(nodeid)``, ``call()``, ``collected(nodeids)``, ``taken(last)``.
     """
     starts = {row["start"]: (path, name, row) for path, table in tables.items() for name, row in table.items()}
     getframe, getpid, pid = sys._getframe, os.getpid, os.getpid()
@@ -120,7 +120,7 @@ def witness(tables, eyes, violation, make_judge):
             order.append(row["odd"][0])
             seen.add(row["odd"][0])
 
-    judge, probed, compare = make_judge(odd)
+    judge, probed, compare, holds = make_judge(odd)
 
     def begun(token, caller):
         name, row = starts[token][1:]
@@ -167,7 +167,7 @@ def witness(tables, eyes, violation, make_judge):
         del order[:]
         return found
 
-    return mark, pair, compare, announce, call, collected, taken
+    return mark, pair, compare, holds, announce, call, collected, taken
 
 
 def desk(send, eyes, violation, announce, call, collected, taken, check, forget):
