@@ -322,6 +322,40 @@ def test_a_file_that_looked_at_frames_before_may_go_on(box: Sandbox) -> None:
     assert outcomes(report) == {"test_a": "passed"}, report
 
 
+LOADS = {
+    "exec": "with open(path, 'rb') as f: exec(compile(f.read(), path, 'exec'), space)",
+    "text": "exec(compile(open(path).read(), path, 'exec'), space)",
+    "runpy": "import runpy; space = runpy.run_path(path)",
+    "loader": """import importlib.machinery, importlib.util
+    class Loader(importlib.machinery.SourceFileLoader): pass
+    spec = importlib.util.spec_from_file_location('plug', path, loader=Loader('plug', path))
+    module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module); space = vars(module)""",
+}
+
+
+@pytest.mark.parametrize("way", LOADS)
+def test_files_that_the_change_leaves_alone_may_be_compiled(box: Sandbox, way: str) -> None:
+    box.write_file(f"{ROOT}/conf.py", b"KEY = 3\n")
+    code = f"def load(path):\n    space = {{}}\n    {LOADS[way]}\n    return space['KEY']\n"
+    test = "import os, it\n\ndef test_a():\n    here = os.path.dirname(__file__)\n"
+    test += "    assert it.load(os.path.join(here, 'conf.py')) == 3\n"
+    report = supervised(box, {"it.py": code}, test, "test_a")
+    assert outcomes(report) == {"test_a": "passed"}, report
+    # Under the name of such a file nothing else is compiled: names say whose code it is.
+    other = code.replace("f.read()", "f.read() + b'# more'").replace(".read(),", ".read() + '# more',")
+    if other != code:
+        assert any("compile" in line for line in supervised(box, {"it.py": other}, test, "test_a").violations)
+
+
+def test_a_file_that_shared_values_before_may_go_on(box: Sandbox) -> None:
+    code = "import multiprocessing\n\ndef f():\n    return multiprocessing.Value('i', 3).value\n"
+    test = "import it\n\ndef test_a():\n    assert it.f() == 3\n"
+    assert any("ctypes" in line for line in supervised(box, {"it.py": code}, test, "test_a").violations)
+    box.run("git add it.py; git -c user.name=a -c user.email=a@b.c commit -qm it")
+    report = supervised(box, {"it.py": f"{code}\nx = 1\n"}, test, "test_a")
+    assert outcomes(report) == {"test_a": "passed"}, report
+
+
 def test_toolkit_is_for_the_agent_too(box: Sandbox) -> None:
     """pytest by the .pth file, and no second copy where the interpreter has one."""
     box.write_file("/tmp/toolkit.tar", toolkit_archive())

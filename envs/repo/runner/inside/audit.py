@@ -9,6 +9,7 @@ for itself with frames (named tuples, log records, tracebacks as text) is nobody
 
 import _thread
 import importlib.machinery
+import io
 import os
 import sys
 import sysconfig
@@ -25,7 +26,8 @@ WORDS = {
     FRAMES: ("_getframe", "currentframe", "tb_frame", "gi_frame", "cr_frame", "f_back", "inspect.stack", "walk_stack"),
     CODE: ("__code__", "f_code", "marshal", "CodeType", "types.FunctionType"),
     COLLECTOR: ("gc.get_", "get_objects", "get_referrers", "get_referents"),
-    FOREIGN: ("ctypes",),
+    # What `multiprocessing` shares by name is of ctypes, whose import alone gives a way to all memory.
+    FOREIGN: ("ctypes", "multiprocessing.Value", "multiprocessing.Array"),
     TRACE: ("settrace", "setprofile", "sys.monitoring", "addaudithook"),
     PROCESS: ("/proc/",),
 }
@@ -142,7 +144,7 @@ def install(rules, violation, reporting=()):
         return
     getframe, real, lookup, starts = sys._getframe, os.path.realpath, dict.get, str.startswith
     text_type, isfile, function_type = str, os.path.isfile, types.FunctionType
-    is_type, same_type = isinstance, type
+    is_type, same_type, bytes_type, opened = isinstance, type, bytes, io.open
     events, attributes, forbidden = dict(_EVENTS), dict(_ATTRIBUTES), _FORBIDDEN_MODULES
     root, changed, hidden, own = rules.root, rules.changed, rules.hidden, rules.own
     stdlib, sites, trusted, allowed = rules.stdlib, rules.sites, rules.trusted, dict(rules.allowed)
@@ -277,6 +279,8 @@ def install(rules, violation, reporting=()):
             kind = kind_of(name)
             if kind == "theirs" or imported(frame) or (real(name) not in hidden and not isfile(name)):
                 return None, None
+            if kind == "ours" and starts(real(name), root) and written(args[0], name):
+                return None, None
             return "compile under the name " + name, CODE
         if event == "import":
             if args[0] in forbidden:
@@ -291,6 +295,17 @@ def install(rules, violation, reporting=()):
             if tail[-1] in ("mem", "maps", "smaps", "environ", "cmdline", "fd", "map_files", "pagemap", "stack"):
                 return "%s of %s" % (event, path), PROCESS
         return None, None
+
+    def written(source, name):
+        """Whether a source is what the file of that name holds, so that its name says who wrote it."""
+        try:
+            if same_type(source) is text_type:
+                with opened(name, encoding="utf-8") as stream:
+                    return stream.read() == source
+            with opened(name, "rb") as stream:
+                return same_type(source) is bytes_type and stream.read() == source
+        except (OSError, ValueError):
+            return False
 
     def ours(function):
         """Whether a function belongs to the tests or the runner."""
