@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pivotgym.envs.repo.rules import Rules, may_help
@@ -15,6 +15,8 @@ _MOST = 400
 _FROM = re.compile(r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n#]*)", re.MULTILINE)
 _IMPORT = re.compile(r"^[ \t]*import[ \t]+([^\n#;]+)", re.MULTILINE)
 _CHAIN = re.compile(r"\b[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_CHAIN_OR_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_BASES = re.compile(r"^[ \t]*class[ \t]+\w+[ \t]*\(([^)]*)\)", re.MULTILINE)
 _AS = re.compile(r"([\w.]+)(?:\s+as\s+(\w+))?")
 _HOLDS_TESTS = re.compile(r"^[ \t]*(async[ \t]+)?def[ \t]+test", re.MULTILINE)
 
@@ -56,6 +58,42 @@ def modules_named(text: str, path: str) -> set[str]:
         text: of a Python file, or a part of it.
         path: where it is, for relative imports. Those come out below its folder, others as if the root were there.
     """
+    found, known = _imports(text, path)
+    for chain in _CHAIN.findall(text):
+        first, _, rest = chain.partition(".")
+        found.add(f"{known.get(first, first)}/{rest.replace('.', '/')}")
+    return found
+
+
+def inherited(texts: Mapping[str, str], read: Callable[[str], str | None]) -> dict[str, str]:
+    """Modules that hold tests which classes of test files inherit, with their texts.
+
+    Args:
+        texts: of the test files, by path.
+        read: the text of a file of the repository, None where there is none.
+    """
+    found, waiting, tried = dict[str, str](), [*texts.items()], {*texts}
+    while waiting and len(tried) < _MOST:
+        path, text = waiting.pop()
+        known, named = _imports(text, path)[1], set[str]()
+        for chain in _CHAIN_OR_NAME.findall(" ".join(_BASES.findall(text))):
+            first, _, rest = chain.partition(".")
+            if first in known:
+                named.add(posixpath.dirname(f"{known[first]}/{rest.replace('.', '/')}".rstrip("/")))
+                named.add(known[first])
+        above = {"/".join(path.split("/")[:depth]) for depth in range(path.count("/") + 1)}
+        for place in _places(named - {"", "unittest", "unittest/TestCase"}, sorted(above | {"", "src", "lib"})):
+            inner = None if place in tried else read(place)
+            tried.add(place)
+            if inner is not None:
+                waiting.append((place, inner))
+                if _HOLDS_TESTS.search(inner):
+                    found[place] = inner
+    return found
+
+
+def _imports(text: str, path: str) -> tuple[set[str], dict[str, str]]:
+    """The modules that a text imports, and what its names stand for."""
     found, known = set[str](), dict[str, str]()
     for match in _FROM.finditer(text):
         dots, module, names = match.groups()
@@ -74,10 +112,7 @@ def modules_named(text: str, path: str) -> set[str]:
         for name, alias in _AS.findall(match[1]):
             found.add(name.replace(".", "/"))
             known[alias or name.split(".")[0]] = (name if alias else name.split(".")[0]).replace(".", "/")
-    for chain in _CHAIN.findall(text):
-        first, _, rest = chain.partition(".")
-        found.add(f"{known.get(first, first)}/{rest.replace('.', '/')}")
-    return found
+    return found, known
 
 
 def _reached(rules: Rules, box: Sandbox, root: str, texts: Sequence[Mapping[str, str]]) -> frozenset[str]:

@@ -322,6 +322,28 @@ def test_a_file_that_looked_at_frames_before_may_go_on(box: Sandbox) -> None:
     assert outcomes(report) == {"test_a": "passed"}, report
 
 
+def test_tests_that_a_class_inherits(box: Sandbox) -> None:
+    """From a file of the repository that does not come with the tests, and that the change leaves alone."""
+    base = "import it\nfrom tests.more import More\n\nclass Base(More):\n    def test_sum(self):\n"
+    base += "        assert it.add(1, 2) == self.value\n"
+    more = "import unittest, it\n\nclass More:\n    def test_more(self):\n        assert it.add(2, 2) == 4\n"
+    for path, text in {"tests/__init__.py": "", "tests/base.py": base, "tests/more.py": more}.items():
+        box.write_file(f"{ROOT}/{path}", text.encode())
+    test = "from tests import base\n\nclass TestIt(base.Base):\n    value = 3\n"
+    names = ["test_it.py::TestIt::test_sum", "test_it.py::TestIt::test_more"]
+    found = []
+    equal = "class Any:\n    def __eq__(self, other): return True\n\ndef add(a, b): return Any()\n"
+    for code in ("def add(a, b): return a + b\n", "def add(a, b): return a\n", equal):
+        report = supervised(box, {"it.py": code}, test, "TestIt::test_sum", "TestIt::test_more")
+        found.append([report.results[name].outcome for name in names])
+    assert found == [["passed"] * 2, ["failed"] * 2, ["unbelieved"] * 2], report
+    # Their own is not the change's to write.
+    report = supervised(
+        box, {"it.py": "def add(a, b): return 0", "tests/base.py": base.replace("it.add(1, 2)", "3")}, test
+    )
+    assert report.results["test_it.py"].outcome != "passed", report
+
+
 LOADS = {
     "exec": "with open(path, 'rb') as f: exec(compile(f.read(), path, 'exec'), space)",
     "text": "exec(compile(open(path).read(), path, 'exec'), space)",

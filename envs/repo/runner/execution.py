@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.repo.helpers import inherited
 from pivotgym.envs.repo.runner import belief, configuration
 from pivotgym.envs.repo.runner.allowances import allowances
 from pivotgym.envs.repo.runner.inside.planting import Planter
@@ -86,6 +87,8 @@ def run_tests(
     if not there:
         results = {name: TestResult(name, "missing", "its file is not there") for name in wanted}
         return Report(results, violations, time.monotonic() - begun)
+    # Tests that a class inherits from elsewhere need marks of their own.
+    sources |= inherited(sources, lambda path: None if path in theirs else _read(box, f"{root}/{path}"))
     keys = [secrets.token_hex(16) for _ in range(1 + _useful(sources, max(twins, 1)))]
     seal = secrets.token_hex(32)
     job = {
