@@ -402,7 +402,9 @@ def _reason(tests: Tests, run: Run, failing: Sequence[str], total: int) -> str:
         return f"all {total} tests that must pass do{unchanged}"
     first = failing[0]
     result = run.results.get(first)
-    outcome = result.outcome if result is not None else "missing"
+    outcome = "missing" if result is None else str(result.outcome)
+    if result is not None and outcome == "unbelieved":
+        outcome += f": {result.detail[:200]}"
     broken = sum(name in tests.pass_to_pass for name in failing)
     also = f", {broken} of them passed before" if broken else ""
     return f"{len(failing)} of {total} tests that must pass do not{also}: {first} ({outcome}){unchanged}"
