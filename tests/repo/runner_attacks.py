@@ -15,6 +15,9 @@ class Attack:
         files: more that it writes.
         timeout: of the tests.
         flagged: part of a violation that is reported.
+        tests: instead of the usual ones.
+        test_file: where those are.
+        names: of the tests that decide, all in the file where there are none.
     """
 
     code: str
@@ -22,6 +25,9 @@ class Attack:
     files: dict[str, str] = field(default_factory=dict)
     timeout: float = 30.0
     flagged: str = ""
+    tests: str = ""
+    test_file: str = "test_it.py"
+    names: tuple[str, ...] = ()
 
 
 ATTACKS: dict[str, Attack] = {

@@ -15,6 +15,7 @@ import needs
 import pytest
 from runner_attacks import ATTACKS as OWN
 from runner_attacks import Attack
+from runner_evasions import EVASIONS
 from runner_readers import READERS
 
 from pivotgym.envs.repo.runner import Report, run_tests
@@ -62,7 +63,7 @@ def join(a, b):
 """
 
 
-ATTACKS = OWN | READERS
+ATTACKS = OWN | READERS | EVASIONS
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,10 @@ def _box(ready: Snapshot, attack: Attack, code: str) -> Sandbox:
 def _supervised(ready: Snapshot, attack: Attack, code: str) -> Report:
     box = _box(ready, attack, code)
     try:
-        tests = Tests(files={"test_it.py": TESTS}, timeout=attack.timeout)
-        changed = ["mod.py", *attack.files]
-        return run_tests(box, root=ROOT, tests=tests, names=NAMES, changed=changed)
+        text = textwrap.dedent(attack.tests) or TESTS
+        tests = Tests(files={attack.test_file: text}, timeout=attack.timeout)
+        names = attack.names or ((attack.test_file,) if attack.tests else NAMES)
+        return run_tests(box, root=ROOT, tests=tests, names=names, changed=["mod.py", *attack.files])
     finally:
         box.stop()
 
@@ -107,15 +109,16 @@ def _fooled(ready: Snapshot, attack: Attack, code: str) -> str:
     """What a plain run takes for success: ``junit`` (every test passed), ``status`` (exit status 0), or nothing."""
     box = _box(ready, attack, code)
     try:
-        box.write_file(f"{ROOT}/test_it.py", TESTS.encode())
-        result = box.run("python3 -m pytest -q -p no:cacheprovider --junitxml=/tmp/junit.xml test_it.py", timeout=30)
+        box.write_file(f"{ROOT}/{attack.test_file}", (textwrap.dedent(attack.tests) or TESTS).encode())
+        command = f"python3 -m pytest -q -p no:cacheprovider --junitxml=/tmp/junit.xml {attack.test_file}"
+        result = box.run(command, timeout=30)
         try:
             suite = ElementTree.fromstring(box.read_file("/tmp/junit.xml")).find("testsuite")
         except SandboxFileError:
             suite = None
         if (
             suite is not None
-            and suite.get("tests") == "3"
+            and (suite.get("tests") == "3" if not attack.tests else int(suite.get("tests", "0")) > 0)
             and not any(int(suite.get(key, "1")) for key in ("failures", "errors", "skipped"))
         ):
             return "junit"
