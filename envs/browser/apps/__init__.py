@@ -1,0 +1,1 @@
+"""Two small web applications with tasks: a shop (``shop``) and a ticket tracker (``tracker``)."""
