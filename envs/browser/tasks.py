@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,10 +27,14 @@ class BrowserTask(BaseModel):
         name: which page or scenario of that set.
         url: where the browser starts.
         seed: of the task: the set decides what it means.
+        page_seed: seeds the random numbers pages draw.
         goal: what the user asks; None lets the set say it once the page stands (MiniWoB draws its own).
         viewport: width and height of the page in CSS pixels.
         clock: what time it is when a page is loaded, in milliseconds since 1970.
         step_ms: how much time passes for the page after each action, in milliseconds of its own clock.
+        tree: ``full`` also lists elements that have no role of their own but can be clicked; ``browsergym`` leaves them
+            out, as that package's recordings do.
+        files: text files the agent may upload, by name.
         ends_on_message: ``send_msg_to_user`` ends the episode: the message is the answer.
         definition: whatever the set needs beside this; never shown.
     """
@@ -41,10 +45,13 @@ class BrowserTask(BaseModel):
     name: str = ""
     url: str = "about:blank"
     seed: int = 0
+    page_seed: int = Field(default=1, ge=0, lt=1 << 32)
     goal: str | None = None
     viewport: tuple[int, int] = (1024, 768)
     clock: int = CLOCK
     step_ms: int = Field(default=500, ge=0, le=60_000)
+    tree: Literal["full", "browsergym"] = "full"
+    files: dict[str, str] = Field(default_factory=dict)
     ends_on_message: bool = False
     definition: JsonObject = Field(default_factory=dict)
 
@@ -182,9 +189,9 @@ class TaskSet(ABC):
         after every action into ``PageView.state["task"]``; None there where it raised."""
         return None
 
-    def instruction(self, spec: BrowserTask, found: Any) -> str:
-        """The goal as the user says it; ``found`` is what the probe gave in the fresh start page."""
-        return spec.goal or ""
+    def goal_script(self, spec: BrowserTask) -> str | None:
+        """A JavaScript expression, read once in the fresh start page, for the goal where the task does not say it."""
+        return None
 
     def ended(self, spec: BrowserTask, view: PageView) -> str | None:
         """Why the episode is over after an action, or None to go on."""
