@@ -34,7 +34,6 @@ def _tool(name: str, description: str, optional: tuple[str, ...] = (), **paramet
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
 
 
-_XY: dict[str, JsonObject] = {"x": _NUMBER, "y": _NUMBER}
 TOOLS: list[JsonObject] = [
     _tool("noop", "Do nothing for a while.", ("wait_ms",), wait_ms={**_NUMBER, "default": 1000, "maximum": 60_000}),
     _tool("click", "Click an element.", ("button", "modifiers"), bid=_BID, button=_BUTTON, modifiers=_MODIFIERS),
@@ -50,11 +49,11 @@ TOOLS: list[JsonObject] = [
     _tool("drag_and_drop", "Drag an element onto another.", from_bid=_BID, to_bid=_BID),
     _tool("scroll", "Scroll the page by so many pixels.", delta_x=_NUMBER, delta_y=_NUMBER),
     _tool("upload_file", "Choose files for a file input.", bid=_BID, file=_STRINGS),
-    _tool("mouse_move", "Move the mouse to a point of the page.", **_XY),
-    _tool("mouse_down", "Press a mouse button at a point.", ("button",), **_XY, button=_BUTTON),
-    _tool("mouse_up", "Release a mouse button at a point.", ("button",), **_XY, button=_BUTTON),
-    _tool("mouse_click", "Click at a point.", ("button",), **_XY, button=_BUTTON),
-    _tool("mouse_dblclick", "Double-click at a point.", ("button",), **_XY, button=_BUTTON),
+    _tool("mouse_move", "Move the mouse to a point of the page.", x=_NUMBER, y=_NUMBER),
+    _tool("mouse_down", "Press a mouse button at a point.", ("button",), x=_NUMBER, y=_NUMBER, button=_BUTTON),
+    _tool("mouse_up", "Release a mouse button at a point.", ("button",), x=_NUMBER, y=_NUMBER, button=_BUTTON),
+    _tool("mouse_click", "Click at a point.", ("button",), x=_NUMBER, y=_NUMBER, button=_BUTTON),
+    _tool("mouse_dblclick", "Double-click at a point.", ("button",), x=_NUMBER, y=_NUMBER, button=_BUTTON),
     _tool(
         "mouse_drag_and_drop",
         "Drag from one point to another.",

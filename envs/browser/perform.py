@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pivotgym.envs.browser.tab import Tab
 from pivotgym.envs.trajectory import JsonObject
@@ -13,6 +13,7 @@ from pivotgym.envs.trajectory import JsonObject
 if TYPE_CHECKING:
     from pivotgym.envs.browser.session import Session
 
+Button = Literal["left", "middle", "right"]
 _BITS = {"Alt": 1, "Control": 2, "ControlOrMeta": 2, "Meta": 4, "Shift": 8}
 _HELD = {"left": 1, "right": 2, "middle": 4}
 _DRAG_STEPS = 5
@@ -177,12 +178,12 @@ async def _mouse_move(session: Session, x: float, y: float) -> None:
     await _move(session, x, y)
 
 
-async def _mouse_down(session: Session, x: float, y: float, button: str = "left") -> None:
+async def _mouse_down(session: Session, x: float, y: float, button: Button = "left") -> None:
     await _mouse_move(session, x, y)
     await session.active.call(session.active.page.mouse.down(button=button))
 
 
-async def _mouse_up(session: Session, x: float, y: float, button: str = "left") -> None:
+async def _mouse_up(session: Session, x: float, y: float, button: Button = "left") -> None:
     await _mouse_move(session, x, y)
     await session.active.call(session.active.page.mouse.up(button=button))
 

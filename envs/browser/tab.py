@@ -132,7 +132,8 @@ class Tab:
             BrowserGone: the page or the browser is not there any more.
             PageFault: it did not answer in time.
         """
-        return await self.call(self.session.send(method, params), seconds)
+        found: JsonObject = await self.call(self.session.send(method, params), seconds)
+        return found
 
     async def call(self, work: Any, seconds: float = CALL_SECONDS) -> Any:
         """Awaits a call of Playwright's and translates what it raises, as :meth:`send` does."""

@@ -40,6 +40,7 @@ class Document:
 
     elements: dict[int, Element] = field(default_factory=dict)
     frames: dict[int, str] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
 
 
 def read_snapshot(snapshot: JsonObject, ids: Sequence[str], view: tuple[float, float]) -> Document:
@@ -76,7 +77,9 @@ def _read_document(
 ) -> None:
     document = documents[index]
     nodes, layout = document["nodes"], document["layout"]
-    parents, types, names, backends = (nodes[key] for key in ("parentIndex", "nodeType", "nodeName", "backendNodeId"))
+    parents, types, names, values, backends = (
+        nodes[key] for key in ("parentIndex", "nodeType", "nodeName", "nodeValue", "backendNodeId")
+    )
     inner = dict(zip(*(nodes["contentDocumentIndex"][key] for key in ("index", "value")), strict=True))
     shadows = dict(zip(*(nodes["shadowRootType"][key] for key in ("index", "value")), strict=True))
     clickable = set(nodes["isClickable"]["index"])
@@ -86,6 +89,8 @@ def _read_document(
         if parent in hidden or (position in shadows and strings[shadows[position]] != "open"):
             hidden.add(position)
             continue
+        if types[position] == 3:
+            found.texts[backends[position]] = strings[values[position]] if values[position] >= 0 else ""
         if types[position] != 1 or strings[names[position]].startswith("::"):
             if types[position] == 1:
                 hidden.add(position)
@@ -151,6 +156,7 @@ def _walk(
     stack: list[tuple[JsonObject, int, str]] = [(nodes[0], depth, "")]
     while stack:
         node, level, above = stack.pop()
+        node = _label_shown(node, by_id, document)
         line = _line(node, level, above, document, generic)
         below, name = level, above
         if line is not None:
@@ -163,6 +169,23 @@ def _walk(
         inner = document.frames.get(node.get("backendDOMNodeId", -1))
         if inner is not None and inner in trees:
             _walk(trees, inner, document, generic, below, lines)
+
+
+def _label_shown(node: JsonObject, by_id: Mapping[str, JsonObject], document: Document) -> JsonObject:
+    """Labels of controls and their text, which newer versions of Chromium leave out: an agent may click them."""
+    if not node.get("ignored"):
+        return node
+    if _is_label(node):
+        return {**node, "ignored": False, "role": {"value": "LabelText"}, "name": {"value": ""}}
+    text = document.texts.get(node.get("backendDOMNodeId", -1))
+    parent = by_id.get(node.get("parentId", ""))
+    if text is not None and text.strip() and parent is not None and _is_label(parent):
+        return {**node, "ignored": False, "role": {"value": "StaticText"}, "name": {"value": text}}
+    return node
+
+
+def _is_label(node: JsonObject) -> bool:
+    return any(reason["name"] == "labelFor" for reason in node.get("ignoredReasons", ()))
 
 
 def _line(node: JsonObject, depth: int, above: str, document: Document, generic: bool) -> Line | None:
