@@ -89,10 +89,24 @@
       else (0, eval)(N.String(timer.what));
     } catch (error) { N.report(error); }
   };
-  // Lets `ms` pass. Each callback is a task of its own, so promises settle between two of them as they should.
-  const advance = async (ms, calls = 20000, seconds = 4) => {
-    const target = now + ms, began = N.wall();
+  // A document that is being left does nothing more: when exactly it ends is not in our hands.
+  let leaving = false, passed = null;
+  if (window.navigation) {
+    navigation.addEventListener("navigate", (event) => {
+      if (!event.destination.sameDocument && event.downloadRequest === null) leaving = true;
+    });
+  }
+  // Lets `ms` pass, once for each `step`. Each callback is a task of its own, so promises settle between two of them as
+  // they should. Says "leaving" where another document was asked for, "loading" where this one is not complete yet.
+  const advance = async (ms, step, calls = 20000, seconds = 4) => {
+    leaving = false;
     await tick();
+    await flush();
+    if (leaving) return "leaving";
+    if (document.readyState !== "complete") return "loading";
+    if (passed === step) return "";
+    passed = step;
+    const target = now + ms, began = N.wall();
     while (calls-- > 0 && N.wall() - began < seconds * 1000) {
       let first = null;
       for (const timer of timers.values()) if (first === null || timer.due < first.due) first = timer;
@@ -105,13 +119,14 @@
       } else timers.delete(first.id);
       fire(first);
       await tick();
+      if (leaving) return "leaving";
     }
     now = N.Math.max(now, target);
-    for (const inner of frames(document)) {
-      try { await inner.defaultView.__pivot.advance(ms, calls, seconds); } catch { /* another origin, or no script */ }
+    for (const below of frames(document)) {
+      try { await below.defaultView.__pivot.advance(ms, step, calls, seconds); } catch { /* not ours to look into */ }
     }
     await flush();
-    return calls > 0;
+    return leaving ? "leaving" : "";
   };
 
   // Randomness ------------------------------------------------------------------------------------------------------

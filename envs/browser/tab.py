@@ -64,6 +64,7 @@ class Tab:
         self._changed = asyncio.Event()
         self._frame = ""
         self._stops = 0
+        self._step = 0
         self.closed = False
         self.url, self.title, self.clipboard = "about:blank", "", ""
 
@@ -185,36 +186,34 @@ class Tab:
     async def settle(self, milliseconds: float, deadline: float | None = None) -> None:
         """Lets time pass for the page, and waits until nothing is loading any more.
 
-        ``milliseconds`` are the page's own: it does not take that long.
+        ``milliseconds`` are the page's own, it does not take that long; a document loaded meanwhile gets as many.
 
         Raises:
             PageFault: the page is stuck, loads without end, or is larger than an agent can be shown.
             BrowserGone: it is not there any more.
         """
         deadline = time.monotonic() + SETTLE_SECONDS if deadline is None else deadline
-        loads, passing = 0, milliseconds
+        loads = 0
+        self._step += 1
         while True:
-            size = None
-            with contextlib.suppress(Moved, ScriptError):
-                size = await self.evaluate(
-                    f"globalThis.__pivot ? __pivot.advance({passing}).then(() => __pivot.size())"
-                    " : [0, 0, '', location.href, document.title]"
-                )
             if await self._wait_for_loads(deadline):
                 loads += 1
                 if loads > MAX_LOADS:
                     raise PageFault("page_restless", f"the page loaded {MAX_LOADS} documents one after the other")
-                passing = milliseconds  # for the new document too
+            found = None
+            with contextlib.suppress(Moved, ScriptError):
+                found = await self.evaluate(_SETTLE.format(milliseconds, self._step))
+            if found is None or found[0] == "loading":
+                loads += 1
+                await asyncio.sleep(0.005)
+            elif found[0] == "leaving" or self._loading or self._requested:
+                pass
             elif self._requests:
                 await self._wait_for_requests(deadline)
-                passing = 0
-            elif size is None:
-                loads += 1
-                passing = 0
             else:
-                if size[0] > MAX_ELEMENTS or size[1] > MAX_TEXT:
-                    raise PageFault("page_too_large", f"the page has {size[0]} elements and {size[1]} characters")
-                self.clipboard, self.url, self.title = size[2], size[3], size[4]
+                if found[1] > MAX_ELEMENTS or found[2] > MAX_TEXT:
+                    raise PageFault("page_too_large", f"the page has {found[1]} elements and {found[2]} characters")
+                self.clipboard, self.url, self.title = found[3:]
                 return
             if time.monotonic() > deadline:
                 raise PageFault("page_restless", "the page did not settle in time")
@@ -300,6 +299,9 @@ class Tab:
         raise PageFault("page_restless", "the page changes all the time")
 
 
+_SETTLE = """globalThis.__pivot
+? __pivot.advance({}, {}).then((state) => [state, ...__pivot.size()])
+: ["", 0, 0, "", location.href, document.title]"""
 _BLANK: JsonObject = {
     "ids": [],
     "url": "",
