@@ -13,7 +13,8 @@ from pivotgym.envs.browser.tasks import Answer, Request, Site
 _ROLES = {
     "link": "a[href]",
     "button": "button",
-    "textbox": "textarea, input:not([type]), input[type=text], input[type=email], input[type=tel], input[type=password]",
+    "textbox": "textarea, input:not([type]), input[type=text], input[type=email], input[type=tel], "
+    "input[type=password]",
     "searchbox": "input[type=search]",
     "spinbutton": "input[type=number]",
     "combobox": "select",

@@ -10,10 +10,11 @@ from apps_client import Client
 from pivotgym.envs.browser.apps.shop import ShopTasks
 from pivotgym.envs.browser.apps.spec import Step
 from pivotgym.envs.browser.apps.taskset import SEEDS, AppTasks
+from pivotgym.envs.browser.apps.tracker import TrackerTasks
 from pivotgym.envs.browser.tasks import BrowserTask, Final
 from pivotgym.envs.verdict import Verdict
 
-SETS: list[AppTasks] = [ShopTasks()]
+SETS: list[AppTasks] = [ShopTasks(), TrackerTasks()]
 KINDS = [pytest.param(tasks, kind, id=f"{tasks.name}.{kind}") for tasks in SETS for kind in tasks.builders]
 
 
@@ -31,7 +32,9 @@ def play(tasks: AppTasks, kind: str, seed: int, steps: Sequence[Step]) -> Verdic
 
 
 @pytest.mark.parametrize(("tasks", "kind"), KINDS)
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize(
+    "seed", [*range(SEEDS), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(SEEDS, 25))]
+)
 def test_expert_reaches_the_goal(tasks: AppTasks, kind: str, seed: int) -> None:
     built, _, _ = tasks.build(kind, seed)
     assert 3 <= len(built.expert) <= 12
@@ -47,9 +50,9 @@ def test_doing_nothing_or_saying_done_earns_nothing(tasks: AppTasks, kind: str) 
 
 
 @pytest.mark.parametrize(("tasks", "kind"), KINDS)
-def test_wrong_ways_earn_nothing(tasks: AppTasks, kind: str) -> None:
-    for seed in range(SEEDS):
-        built, _, _ = tasks.build(kind, seed)
-        assert built.wrong
-        for why, steps in built.wrong.items():
-            assert play(tasks, kind, seed, steps).reward == 0.0, why
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+def test_wrong_ways_earn_nothing(tasks: AppTasks, kind: str, seed: int) -> None:
+    built, _, _ = tasks.build(kind, seed)
+    assert built.wrong
+    for why, steps in built.wrong.items():
+        assert play(tasks, kind, seed, steps).reward == 0.0, why

@@ -16,7 +16,7 @@ class Form:
     """
 
     def __init__(self, sent: MultiDict[str, str] | Mapping[str, str] | None = None) -> None:
-        self.sent = sent if isinstance(sent, MultiDict) else MultiDict(dict(sent or {}))
+        self.sent: MultiDict[str, str] = MultiDict(sent or {})
         self.errors: dict[str, str] = {}
 
     def raw(self, name: str) -> str:

@@ -114,7 +114,10 @@ def _save_address(visit: Visit, address: int | None) -> Response:
         query = "INSERT INTO addresses (customer_id, label, recipient, street, postcode, city, country) "
         address = visit.run(query + "VALUES (?, ?, ?, ?, ?, ?, ?)", user["id"], *fields)
     else:
-        query = "UPDATE addresses SET label = ?, recipient = ?, street = ?, postcode = ?, city = ?, country = ? WHERE id = ?"
+        query = (
+            "UPDATE addresses SET label = ?, recipient = ?, street = ?, postcode = ?, city = ?, country = ? "
+            "WHERE id = ?"
+        )
         visit.run(query, *fields, address)
     if form.flag("default"):
         visit.run("UPDATE customers SET default_address = ? WHERE id = ?", address, user["id"])
@@ -136,7 +139,8 @@ def delete_address(visit: Visit, address: int) -> Response:
 def wishlist(visit: Visit) -> Response:
     """The wish list."""
     items = visit.all(
-        "SELECT p.*, min(v.price) AS price, sum(v.stock) AS stock FROM wishlist w JOIN products p ON p.id = w.product_id "
+        "SELECT p.*, min(v.price) AS price, sum(v.stock) AS stock FROM wishlist w JOIN products p ON p.id = "
+        "w.product_id "
         "JOIN variants v ON v.product_id = p.id WHERE w.customer_id = ? GROUP BY p.id ORDER BY p.name",
         visit.require_user()["id"],
     )

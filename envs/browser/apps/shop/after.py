@@ -45,7 +45,8 @@ def cancel_order(db: sqlite3.Connection, draw: Draw) -> Built:
         for line in content
     }
     return Built(
-        f"I don't need the {draw.pick(content)['name']} any more. Please cancel the order it is in; all of that order, if "
+        f"I don't need the {draw.pick(content)['name']} any more. Please cancel the order it is in; all of that "
+        "order, if "
         "there is more in it.",
         expert,
         {"another order": script(other["id"]), "not confirmed": [*expert[:3], expert[-1]]},
@@ -211,7 +212,8 @@ def move_house(db: sqlite3.Connection, draw: Draw) -> Built:
         ]
 
     return Built(
-        f"We have moved: my home address is now {street}, {postcode} {city}, same country. Please change it in my account.",
+        f"We have moved: my home address is now {street}, {postcode} {city}, same country. Please change it in "
+        "my account.",
         script("Home", city),
         {"another address": script("Office", city), "the old town": script("Home", home["city"])},
         [changed("addresses", {"id": home["id"]}, street=street, postcode=postcode, city=city)],
@@ -234,7 +236,8 @@ def swap_default(db: sqlite3.Connection, draw: Draw) -> Built:
         ]
 
     return Built(
-        f"From now on everything should go to {names[keep]} by default. And delete the address of {names[gone]}, but keep "
+        f"From now on everything should go to {names[keep]} by default. And delete the address of "
+        f"{names[gone]}, but keep "
         "that of my home.",
         script(keep, gone),
         {"the home deleted": script(keep, "Home"), "only the default": [*script(keep, gone)[:4], say("Done.")]},
@@ -265,7 +268,8 @@ def sign_in_and_update(db: sqlite3.Connection, draw: Draw) -> Built:
         ]
 
     return Built(
-        f"Sign in as {user['email']} with the password {user['password']} and bring my details up to date: the new phone "
+        f"Sign in as {user['email']} with the password {user['password']} and bring my details up to date: the "
+        "new phone "
         f"number is {phone}, and I want {wish}.",
         script(newsletter),
         {"the other choice": script(wrong), "not saved": [*script(newsletter)[:-2], say("Done.")]},

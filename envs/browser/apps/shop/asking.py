@@ -46,7 +46,8 @@ def open_orders_total(db: sqlite3.Connection, draw: Draw) -> Built:
         link(f"Order {second['id']}"),
     ]
     return Built(
-        "I have two orders that are still being processed. What do they cost me altogether, delivery included? Just tell "
+        "I have two orders that are still being processed. What do they cost me altogether, delivery included? "
+        "Just tell "
         "me the amount.",
         [*look, say(money(total))],
         {
@@ -98,7 +99,8 @@ def wish_best_rated(db: sqlite3.Connection, draw: Draw) -> Built:
 
     names = [f"the {row['name']}" for row in three]
     return Built(
-        f"I can't decide between {names[0]}, {names[1]} and {names[2]}. Save the one with the best customer rating to my "
+        f"I can't decide between {names[0]}, {names[1]} and {names[2]}. Save the one with the best customer "
+        "rating to my "
         "wish list.",
         script(best["name"]),
         {"the second best": script(second["name"]), "only told": [*looks, say(f"It is the {best['name']}.")]},

@@ -108,7 +108,8 @@ def cheapest_rated(db: sqlite3.Connection, draw: Draw) -> Built:
     size = "" if wanted["size"] == "One size" else f", size {wanted['size']}"
     return Built(
         f"Which is the cheapest product in the department {department} (by its lowest price) that customers rate with "
-        f"{stars} or more on average? Put one of it in my cart, in {wanted['colour'].lower()}{size}. Don't order it yet.",
+        f"{stars} or more on average? Put one of it in my cart, in {wanted['colour'].lower()}{size}. Don't "
+        "order it yet.",
         expert,
         {"the cheapest of all": wrong, "only told": [*expert[:4], say(f"It is the {best['name']}.")]},
         [added("cart_lines", customer_id=CUSTOMER, variant_id=wanted["id"], quantity=1)],
@@ -195,7 +196,8 @@ def use_voucher(db: sqlite3.Connection, draw: Draw) -> Built:
     rules = db.execute("SELECT * FROM coupons ORDER BY percent").fetchall()
     listed = "; ".join(f"{row['code']}: {row['percent']}% from {money(row['minimum'])}" for row in rules)
     return Built(
-        f"I have three vouchers, of which one order can use one ({listed}; what counts is the price of the items). Order "
+        f"I have three vouchers, of which one order can use one ({listed}; what counts is the price of the "
+        "items). Order "
         "what is in my cart with the voucher that saves most. I will collect it in the store.",
         script(best),
         {"without": script(None), "another voucher": script(others[0])},
@@ -219,7 +221,8 @@ def tidy_cart(db: sqlite3.Connection, draw: Draw) -> Built:
 
     expert = script(second)
     return Built(
-        f"In my cart, make it {quantity} of the {described(first)}, and take the {described(second)} out. Leave the rest, "
+        f"In my cart, make it {quantity} of the {described(first)}, and take the {described(second)} out. Leave "
+        "the rest, "
         "and don't order yet.",
         expert,
         {"another line": script(third), "not sent": [*expert[:2], *expert[3:]]},

@@ -163,7 +163,8 @@ def place(visit: Visit) -> Response:
     discount = total * coupon["percent"] // 100 if coupon and code else 0
     order = visit.run(
         "INSERT INTO orders (customer_id, status, placed, recipient, street, postcode, city, country, shipping, "
-        "shipping_price, coupon, discount, gift_note, total) VALUES (?, 'Processing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "shipping_price, coupon, discount, gift_note, total) VALUES (?, 'Processing', ?, ?, ?, ?, ?, ?, ?, ?, "
+        "?, ?, ?, ?)",
         *(user["id"], visit.now, to["recipient"], to["street"], to["postcode"], to["city"], to["country"], method),
         *(fee, code or None, discount, note, total - discount + fee),
     )

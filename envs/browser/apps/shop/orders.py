@@ -147,7 +147,8 @@ def returns(visit: Visit) -> Response:
     """The customer's returns."""
     rows = visit.all(
         "SELECT r.*, l.order_id, p.name, v.colour, v.size FROM returns r JOIN order_lines l ON l.id = r.order_line_id "
-        "JOIN orders o ON o.id = l.order_id JOIN variants v ON v.id = l.variant_id JOIN products p ON p.id = v.product_id "
+        "JOIN orders o ON o.id = l.order_id JOIN variants v ON v.id = l.variant_id JOIN products p ON p.id = "
+        "v.product_id "
         "WHERE o.customer_id = ? ORDER BY r.id DESC",
         visit.require_user()["id"],
     )

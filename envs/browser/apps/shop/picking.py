@@ -90,7 +90,8 @@ def orders(db: sqlite3.Connection, status: str) -> list[Row]:
 def lines(db: sqlite3.Connection, order: int) -> list[Row]:
     """The lines of an order."""
     return db.execute(
-        "SELECT l.*, p.name, p.id AS product_id, v.colour, v.size FROM order_lines l JOIN variants v ON v.id = l.variant_id "
+        "SELECT l.*, p.name, p.id AS product_id, v.colour, v.size FROM order_lines l JOIN variants v ON v.id = "
+        "l.variant_id "
         "JOIN products p ON p.id = v.product_id WHERE l.order_id = ? ORDER BY l.id",
         (order,),
     ).fetchall()
