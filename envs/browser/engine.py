@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHROMIUM = "PIVOTGYM_CHROMIUM"
 """Environment variable: the Chromium to run. Default: the system's, else the one Playwright downloaded."""
-_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+# Debian's binary comes first: the script around it adds switches and extensions of the machine.
+_NAMES = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _ARGUMENTS = (
     "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
     "--disable-site-isolation-trials",  # frames of other origins in the same process: one session reads them all
-    "--disable-features=IsolateOrigins,site-per-process,BackForwardCache,PaintHolding,Translate,OptimizationHints,"
-    "MediaRouter,DialMediaRouteProvider,AutofillServerCommunication,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable",
     "--dns-prefetch-disable",
     "--no-pings",
     "--disable-quic",

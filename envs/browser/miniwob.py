@@ -25,12 +25,6 @@ MAX_TIME_MS = 1_000_000
 """How long an episode may last by the page's own clock, as in BrowserGym; the page itself would say 10 s."""
 SEEDS = range(3)
 """The seeds of the tasks that are listed; any other may be asked for."""
-_LEFT_OUT = {
-    "chase-circle": "needs an agent that reacts in real time",
-    "moving-items": "needs an agent that reacts in real time",
-    "simon-says": "shows a sequence in real time",
-}
-
 _SETUP = """
 (() => {
   const parts = ["reward-display", "click-canvas", "sync-task-cover"], aside = new Map();
@@ -98,7 +92,7 @@ class MiniWobSite:
 
 
 class MiniWobTasks(TaskSet):
-    """All of the package's pages that do not need an agent faster than turns are."""
+    """All of the package's pages; those that move do so by the page's own clock, a step a turn."""
 
     name: ClassVar[str] = "miniwob"
 
@@ -168,7 +162,7 @@ def browsergym_seed(task_seed: int) -> int:
 @lru_cache(maxsize=1)
 def page_names() -> tuple[str, ...]:
     """All pages, sorted. Raises MissingExtra."""
-    return tuple(sorted(path.stem for path in (_root() / "miniwob").glob("*.html") if path.stem not in _LEFT_OUT))
+    return tuple(sorted(path.stem for path in (_root() / "miniwob").glob("*.html")))
 
 
 @lru_cache(maxsize=1)
@@ -190,4 +184,6 @@ def _read(path: str) -> tuple[str, bytes] | None:
     wanted = (root / path.lstrip("/")).resolve()
     if not wanted.is_relative_to(root) or not wanted.is_file():
         return None
-    return mimetypes.guess_type(wanted.name)[0] or "application/octet-stream", wanted.read_bytes()
+    kind = mimetypes.guess_type(wanted.name)[0] or "application/octet-stream"
+    text = kind.startswith("text/") or kind.endswith("javascript")
+    return f"{kind}; charset=utf-8" if text else kind, wanted.read_bytes()
