@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ _HELD = {"left": 1, "right": 2, "middle": 4}
 _DRAG_STEPS = 5
 MAX_TYPED = 20_000
 """Characters one action may type."""
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?!\d)", re.IGNORECASE)
 _SCHEMES = ("http://", "https://", "about:blank")
 
 
@@ -236,7 +238,7 @@ async def _noop(session: Session, wait_ms: float = 1000) -> float:
 
 async def _goto(session: Session, url: str) -> None:
     wanted = url.strip()
-    if wanted != "about:blank" and "://" not in wanted and not wanted.split("/")[0].endswith(":"):
+    if not _SCHEME.match(wanted):
         wanted = f"http://{wanted}"
     if not wanted.lower().startswith(_SCHEMES):
         raise ActionError(f"only http and https addresses can be opened, not {url[:200]!r}")

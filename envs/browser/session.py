@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_TABS = 8
 """Tabs an episode may have; further ones are closed as they open."""
+_TAB_SECONDS = 3.0
 Call = tuple[str, JsonObject]
 
 
@@ -50,6 +51,8 @@ class Session:
         self._slot: Slot | None = None
         self._attaching: set[asyncio.Task[None]] = set()
         self._refused_tabs = 0
+        self._opening = 0
+        self._change = asyncio.Event()
         self.tabs: list[Tab] = []
         self.active: Tab
         self.clipboard = ""
@@ -68,10 +71,12 @@ class Session:
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
         self.tabs, self.active = [slot.tab], slot.tab
+        slot.tab.on_window = self._window
         failed = await self.active.goto(spec.url) if spec.url != "about:blank" else None
         if failed:
             self._host.refuse(failed)
         await self._settle(spec.step_ms)
+        await self.active.send("Page.resetNavigationHistory")
         if self._setup:
             with contextlib.suppress(Moved):
                 await self.active.evaluate(self._setup)
@@ -93,6 +98,7 @@ class Session:
         slot, self._slot = self._slot, None
         if slot is None:
             return
+        slot.tab.on_window = None
         with contextlib.suppress(Exception):
             slot.context.remove_listener("page", self._appeared)
         for task in list(self._attaching):
@@ -115,7 +121,12 @@ class Session:
 
     # Tabs ------------------------------------------------------------------------------------------------------
 
+    def _window(self) -> None:
+        self._opening += 1
+
     def _appeared(self, page: Page) -> None:
+        self._opening = max(0, self._opening - 1)
+        self._change.set()
         if len(self.tabs) + len(self._attaching) >= MAX_TABS:
             self._refused_tabs += 1
             task = asyncio.get_running_loop().create_task(_close(page))
@@ -127,6 +138,7 @@ class Session:
     async def _attach(self, page: Page) -> None:
         with contextlib.suppress(Exception):
             tab = await Tab.attach(page)
+            tab.on_window = self._window
             self.tabs.append(tab)
             self.active = tab
 
@@ -134,10 +146,18 @@ class Session:
         """Opens an empty tab and shows it."""
         if len(self.tabs) >= MAX_TABS:
             raise ActionError(f"there can be no more than {MAX_TABS} tabs")
+        self._opening += 1
         await self.active.call(self.active.page.context.new_page())
         await self._attached()
 
     async def _attached(self) -> None:
+        """Waits for tabs that are being opened: the page says so first, the tab itself comes later."""
+        while self._opening:
+            self._change.clear()
+            try:
+                await asyncio.wait_for(self._change.wait(), _TAB_SECONDS)
+            except TimeoutError:  # blocked, or gone again
+                self._opening = 0
         while self._attaching:
             await asyncio.wait(set(self._attaching), timeout=10.0)
 

@@ -58,6 +58,7 @@ class Tab:
         self.page, self.session = page, session
         self.dead: str | None = None
         self.downloads: list[str] = []
+        self.on_window: Callable[[], None] | None = None
         self._loading: set[str] = set()
         self._requested: dict[str, float] = {}
         self._requests: set[str] = set()
@@ -104,6 +105,7 @@ class Tab:
         on("Page.frameRequestedNavigation", requested)
         on("Page.frameScheduledNavigation", requested)
         on("Page.navigatedWithinDocument", lambda found: self._requested.pop(found["frameId"], None))
+        on("Page.windowOpen", lambda found: self.on_window() if self.on_window is not None else None)
         on("Page.downloadWillBegin", lambda found: self.downloads.append(str(found.get("suggestedFilename", ""))))
         on("Network.requestWillBeSent", self._request)
         on("Network.loadingFinished", lambda found: self._requests.discard(found["requestId"]))
