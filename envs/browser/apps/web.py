@@ -285,6 +285,8 @@ class WebApp:
             if not hmac.compare_digest(http.form.get("csrf", ""), visit.csrf):
                 raise Forbidden("This form has expired. Go back, reload the page and try again.")
             return self._write(visit, view, args)
+        except OverflowError:  # a number in the URL that is too large for the database
+            return Visit(self, http).page("error.html.jinja", 404, error=NotFound())
         except SignInFirst as first:
             return Visit(self, http).redirect("/signin?" + urlencode({"next": first.back}))
         except HTTPException as error:
@@ -294,16 +296,15 @@ class WebApp:
 
     def _write(self, visit: Visit, view: View, args: Mapping[str, Any]) -> HttpResponse:
         """Runs a view that may write: a minute passes where its form was accepted, else nothing changes."""
-        accepted = False
-        with SqliteState().guard(self.db):
+        self.db.execute("BEGIN")
+        try:
             later = datetime.strptime(visit.now, MINUTE) + timedelta(minutes=1)
             visit.run("UPDATE site SET now = ?", later.strftime(MINUTE))
-            try:
-                response = view(visit, **args)
-                accepted = response.status_code < 400
-            finally:
-                if not accepted:
-                    self.db.execute("ROLLBACK TO tool_call")
+            response = view(visit, **args)
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT" if response.status_code < 400 else "ROLLBACK")
         return response
 
     def _static(self, http: HttpRequest) -> HttpResponse | None:
@@ -320,7 +321,7 @@ def _environ(request: Request) -> dict[str, Any]:
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
-        "QUERY_STRING": request.query,
+        "QUERY_STRING": request.query.encode().decode("latin-1"),
         "SERVER_NAME": request.host,
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 from pivotgym.envs.browser.apps.draw import Draw, insert
 from pivotgym.envs.browser.apps.shop.picking import amount, orders, search
@@ -128,9 +129,9 @@ def affordable_wishes(db: sqlite3.Connection, draw: Draw) -> Built:
     def move(row: sqlite3.Row) -> Step:
         return press(f"Move {row['name']} to cart")
 
-    def cart_line(row: sqlite3.Row) -> int:
-        query = "SELECT id FROM variants WHERE product_id = ? ORDER BY price, id LIMIT 1"
-        return int(db.execute(query, (row["id"],)).fetchone()[0])
+    def variants_of(row: sqlite3.Row) -> Callable[[int], bool]:
+        ids = {found[0] for found in db.execute("SELECT id FROM variants WHERE product_id = ?", (row["id"],))}
+        return ids.__contains__
 
     return Built(
         f"Move everything on my wish list that costs less than {money(limit)} to the cart. The rest stays on the list.",
@@ -143,7 +144,7 @@ def affordable_wishes(db: sqlite3.Connection, draw: Draw) -> Built:
             change
             for row in cheap
             for change in (
-                added("cart_lines", customer_id=CUSTOMER, variant_id=cart_line(row), quantity=1),
+                added("cart_lines", customer_id=CUSTOMER, variant_id=variants_of(row), quantity=1),
                 removed("wishlist", customer_id=CUSTOMER, product_id=row["id"]),
             )
         ],

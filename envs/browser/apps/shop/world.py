@@ -25,13 +25,12 @@ _SERIES = (
 )
 _BRANDS = ("Nordvik", "Casa Lume", "Oak & Iron", "Ferrow", "Tilde")
 _COLOURS = ("Black", "White", "Sand", "Moss green", "Navy", "Rust", "Grey")
-_CARE = (
-    "Wipe with a dry cloth.",
-    "Machine wash at 30 degrees.",
-    "Hand wash only.",
-    "Dishwasher safe.",
-    "Oil once a year.",
-)
+_CARE = {
+    "Textiles": ("Machine wash at 30 degrees.", "Machine wash at 60 degrees.", "Hand wash only."),
+    "Kitchen": ("Dishwasher safe.", "Wash by hand.", "Rinse and dry at once."),
+    "Garden": ("Take it inside in winter.", "Rinse with water.", "Oil once a year."),
+}
+_DRY = ("Wipe with a dry cloth.", "Wipe with a damp cloth.", "Dust now and then.")
 _PRAISE = (
     *("Looks even better than in the pictures.", "Arrived quickly and well packed.", "Feels solid and well made."),
     *("Goes with everything we have.", "Exactly what I was looking for.", "A good present, too."),
@@ -107,7 +106,7 @@ def _fill(db: sqlite3.Connection, draw: Draw) -> None:
         insert(db, "categories", id=number, slug=category.lower(), name=category)
         for kind in kinds:
             for series in draw.some(_SERIES, 3):
-                _product(db, draw, number, kind, series)
+                _product(db, draw, number, kind, series, draw.pick(_CARE.get(category, _DRY)))
     _reviews(db, draw)
     _history(db, draw)
 
@@ -145,7 +144,7 @@ def _customers(db: sqlite3.Connection, draw: Draw) -> None:
                 db.execute("UPDATE customers SET default_address = ? WHERE id = ?", (address, number))
 
 
-def _product(db: sqlite3.Connection, draw: Draw, category: int, kind: _Kind, series: str) -> None:
+def _product(db: sqlite3.Connection, draw: Draw, category: int, kind: _Kind, series: str, care: str) -> None:
     material = draw.pick(kind.materials)
     name = f"{series} {kind.noun}"
     text = (
@@ -162,7 +161,7 @@ def _product(db: sqlite3.Connection, draw: Draw, category: int, kind: _Kind, ser
         material=material,
         weight_g=kind.weight + 10 * draw.number(-kind.weight // 50, kind.weight // 50),
         warranty_months=draw.pick((12, 24, 36, 60)),
-        care=draw.pick(_CARE),
+        care=care,
         added=earlier(draw.number(20, 700) * DAY),
     )
     price = 100 * draw.number(kind.low, kind.high) - draw.pick((1, 5, 10, 50))

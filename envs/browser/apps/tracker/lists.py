@@ -19,7 +19,7 @@ SORTS = {
 TICKETS = """
     SELECT t.*, p.key || '-' || t.number AS name, p.key, p.name AS project, c.name AS component, m.name AS milestone,
         r.name AS reporter, r.username AS reporter_username, a.name AS assignee, a.username AS assignee_username,
-        (SELECT group_concat(l.name, ', ') FROM ticket_labels x JOIN labels l ON l.id = x.label_id
+        (SELECT coalesce(group_concat(l.name, ', '), '') FROM ticket_labels x JOIN labels l ON l.id = x.label_id
             WHERE x.ticket_id = t.id) AS labels
     FROM tickets t JOIN projects p ON p.id = t.project_id JOIN users r ON r.id = t.reporter_id
     LEFT JOIN components c ON c.id = t.component_id LEFT JOIN milestones m ON m.id = t.milestone_id

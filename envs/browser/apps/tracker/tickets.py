@@ -66,7 +66,7 @@ def save(visit: Visit, name: str) -> Response:
     row, form = _find(visit, name), visit.form
     values = _details(visit, form, row["project_id"])
     known = {line["id"]: line["name"] for line in visit.all("SELECT * FROM labels")}
-    wanted = {int(text) for text in form.many("label") if text.isdigit() and int(text) in known}
+    wanted = {number for number in known if str(number) in form.many("label")}
     if form.errors:
         return _show(visit, row, form.errors, 422)
     for column, value in values.items():
