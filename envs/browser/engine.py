@@ -63,6 +63,7 @@ class Engine:
         self._thread = threading.Thread(target=self._serve, name="pivotgym-browser", daemon=True)
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
+        self._dead: list[tuple[Browser | None, Playwright | None]] = []
         self._starting: asyncio.Lock | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self.starts = 0
@@ -70,6 +71,8 @@ class Engine:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
+        # Calls that a dying driver leaves unanswered have nobody to tell; those somebody waits for are told.
+        self._loop.set_exception_handler(lambda loop, context: None)
         self._loop.run_forever()
 
     @property
@@ -131,6 +134,12 @@ class Engine:
                     await asyncio.sleep(pause)
             raise BrowserError(f"Chromium does not start: {last}; install it (apt-get install chromium)") from last
 
+    def lost(self, browser: Browser) -> None:
+        """``browser`` turned out to be dead, whether or not it was noticed: the next one to ask starts another."""
+        if self._browser is browser:
+            self._dead.append((browser, self._playwright))
+            self._browser = self._playwright = None
+
     async def _start(self) -> Browser:
         try:
             from playwright.async_api import async_playwright
@@ -149,12 +158,13 @@ class Engine:
         )
 
     async def _end(self) -> None:
-        browser, self._browser = self._browser, None
-        playwright, self._playwright = self._playwright, None
-        for part in (browser.close() if browser else None, playwright.stop() if playwright else None):
-            if part is not None:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(part, 10.0)
+        dead, self._dead = [*self._dead, (self._browser, self._playwright)], []
+        self._browser = self._playwright = None
+        for browser, playwright in dead:
+            for part in (browser.close() if browser else None, playwright.stop() if playwright else None):
+                if part is not None:
+                    with contextlib.suppress(Exception):
+                        await asyncio.wait_for(part, 10.0)
 
     def stop(self) -> None:
         """Ends the browser and the thread."""

@@ -182,8 +182,10 @@ class Session:
         position = self.tabs.index(self.active)
         self.tabs = [tab for tab in self.tabs if not tab.closed]
         if not self.tabs:
-            await slot.context.new_page()
-            await self._attached()
+            with contextlib.suppress(Exception):  # a dying browser closes its pages first
+                self._opening += 1
+                await asyncio.wait_for(slot.context.new_page(), _TAB_SECONDS)
+                await self._attached()
         if not self.tabs:
             raise BrowserGone("no tab can be opened")
         if self.active.closed:

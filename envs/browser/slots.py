@@ -108,8 +108,9 @@ class Slots:
             script = files("pivotgym.envs.browser").joinpath("inpage.js").read_text()
             await context.add_init_script(f"{script}({kind.seed}, {kind.clock});")
             tab = await Tab.attach(await context.new_page())
-        except Error as error:
+        except (Error, BrowserGone) as error:
             await proxy.stop()
+            self._engine.lost(browser)
             raise BrowserGone(str(error)) from error
         except BaseException:
             await proxy.stop()

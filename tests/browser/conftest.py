@@ -142,7 +142,8 @@ class Agent:
 
     def do(self, name: str, **arguments: Any) -> str:
         """One action; what is shown then."""
-        _, *self.last = self.env.step(call(name, **arguments))  # type: ignore[assignment]
+        _, reward, terminated, truncated, info = self.env.step(call(name, **arguments))
+        self.last = (reward, terminated, truncated, info)
         return self.seen
 
     def click(self, part: str) -> str:
