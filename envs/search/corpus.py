@@ -135,7 +135,7 @@ def text_of_html(html: str) -> tuple[str, str]:
     title = soup.title.get_text(" ", strip=True) if soup.title is not None else ""
     if not title and (heading := soup.find(["h1", "h2"])) is not None:
         title = heading.get_text(" ", strip=True)
-    for part in soup(["script", "style", "noscript", "template", "head", "nav", "iframe", "svg"]):
+    for part in soup(["script", "style", "title", "noscript", "template", "head", "nav", "iframe", "svg"]):
         part.decompose()
     blocks = ["p", "div", "section", "article", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote"]
     for line_break in soup.find_all("br"):

@@ -16,6 +16,7 @@ from pivotgym.envs.search.domain import Grader, SearchDomain
 from pivotgym.envs.search.engine import Engine, local_engine
 from pivotgym.envs.search.live import LiveApi, live_engine
 from pivotgym.envs.search.questions import load_questions
+from pivotgym.envs.search.view import Shown
 from pivotgym.envs.tools.env import ToolsConfig, ToolsEnv
 from pivotgym.envs.trajectory import Message, Task
 from pivotgym.envs.verdict import Verdict
@@ -105,6 +106,7 @@ class SearchEnv(ToolsEnv):
 
     def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
         """Executes the calls; while a recording is replayed, a live engine answers from its record alone."""
+        self.session.shown = Shown()
         self.session.replaying = any(message.role == "tool" for message in recorded or ())
         try:
             return super().respond(action, recorded)

@@ -22,7 +22,7 @@ _COMMON = (
     "whom whose why will with would you your"
 )
 _STOP = frozenset(_COMMON.split())
-_WORD = re.compile(r"\w+")
+_WORD, _POSSESSIVE = re.compile(r"\w+"), re.compile(r"['’]s\b")
 
 
 class Ranker(ABC):
@@ -41,7 +41,7 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The words of a text as they are indexed: folded, without the most common ones, plural and possessive *s* cut."""
-    found = [word for word in _WORD.findall(fold(text)) if word not in _STOP]
+    found = [word for word in _WORD.findall(_POSSESSIVE.sub("", fold(text))) if word not in _STOP]
     return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
 
 

@@ -64,7 +64,7 @@ def open(session: Session, document: Words, page: Annotated[int, Field(ge=1)] = 
 
 
 def find(session: Session, text: Words) -> str:
-    """Finds a text in the open document, on all its pages, in any case. Asked again, it shows the next matches.
+    """Finds a text in the open document, on all its pages, in any case. Asked again, it shows the next passages.
 
     Args:
         text: a word or a phrase.
