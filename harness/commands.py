@@ -61,7 +61,9 @@ def bundled_file(path: Path) -> Path:
     if not str(path).startswith("bundled:"):
         return path
     files = {
+        "browser": "browser/apps/trajectories.jsonl.gz",
         "repo": "repo/bundled/trajectories.jsonl.gz",
+        "search": "search/bundled/trajectories.jsonl.gz",
         "terminal": "terminal/bundled/trajectories.jsonl.gz",
         "servicedesk": "tools/servicedesk/trajectories.jsonl.gz",
     }
