@@ -107,7 +107,7 @@ class LocalEngine(Engine):
 
     def search(self, query: str, k: int, *, recorded_only: bool = False) -> list[Hit]:
         """The best documents with their best passages."""
-        return [self._hit(self._ids[index], query) for index in best(self._ranker, self._ids, query, k)]
+        return [self._hit(self._ids[index], query) for index in best(self._ranker, query, k)]
 
     def read(self, name: str, url: str = "", *, recorded_only: bool = False) -> Paged | None:
         """A document by id or address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from functools import lru_cache
@@ -194,7 +195,8 @@ class LiveEngine(Engine):
         options: JsonObject = {"json": body} if body is not None else {}
         try:
             with (
-                httpx.Client(timeout=self.api.timeout, follow_redirects=True, max_redirects=5) as client,
+                # A redirect would take the keys to another host.
+                httpx.Client(timeout=self.api.timeout, follow_redirects=not headers, max_redirects=5) as client,
                 client.stream(method, url, headers=headers, **options) as answer,
             ):
                 raw = bytearray()
@@ -210,8 +212,6 @@ class LiveEngine(Engine):
             raise _Passing(f"{type(error).__name__}: {error}") from error
 
     def _json(self, raw: str, kind: str) -> Any:
-        import json
-
         try:
             return json.loads(raw)
         except (ValueError, RecursionError) as error:

@@ -45,11 +45,11 @@ def words(text: str) -> list[str]:
     return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in found]
 
 
-def best(ranker: Ranker, ids: Sequence[str], query: str, k: int) -> list[int]:
-    """Indices of the ``k`` best documents, best first, equal scores by id."""
+def best(ranker: Ranker, query: str, k: int) -> list[int]:
+    """Indices of the ``k`` best documents, best first, equal scores by id (the corpus's order)."""
     rounded = np.round(ranker.scores(query), _DIGITS)
-    found = [int(index) for index in np.flatnonzero(rounded > 0)]
-    return sorted(found, key=lambda index: (-float(rounded[index]), ids[index]))[:k]
+    order = np.argsort(-rounded, kind="stable")[:k]
+    return [int(index) for index in order if rounded[index] > 0]
 
 
 class Bm25(Ranker):

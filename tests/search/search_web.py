@@ -20,6 +20,7 @@ class Web(ThreadingHTTPServer):
     Attributes:
         asked: (method, path with query, headers, JSON body or None) of every request.
         pages: HTML by path.
+        moved: redirects by path.
         failing: status codes to answer with before anything else, first come first served.
     """
 
@@ -30,6 +31,7 @@ class Web(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.pages: dict[str, Answer] = {}
         self.failing: list[int] = []
+        self.moved: dict[str, str] = {}
         self.verdict: Callable[[str], str] = lambda prompt: '{"equivalent": true, "reason": "same"}'
 
     @property
@@ -60,6 +62,8 @@ class Web(ThreadingHTTPServer):
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             return self._json({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+        if path in self.moved:
+            return 302, "text/plain", b""
         return self.pages.get(where.path, (404, "text/plain", b"nothing here"))
 
     def _hits(self, query: str, count: int) -> Any:
@@ -85,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         status, kind, data = self.server.answer(self.command, self.path, body)
         self.send_response(status)
+        if self.path in self.server.moved:
+            self.send_header("location", self.server.moved[self.path])
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(data)))
         self.end_headers()

@@ -112,6 +112,39 @@ def test_a_search_by_post_with_a_body_and_a_key_from_the_environment(web: Web, m
         engine.search("another", 5)
 
 
+def test_a_vector_store_of_the_openai_kind(web: Web) -> None:
+    hits = {"data": [{"file_id": "file-1", "filename": "sea.md", "score": 0.9, "content": [{"text": "It is blue."}]}]}
+    web.put("/v1/vector_stores/vs/search", json.dumps(hits), kind="application/json")
+    content = {"data": [{"type": "text", "text": "The sea is blue."}]}
+    web.put("/v1/vector_stores/vs/files/file-1/content", json.dumps(content), kind="application/json")
+    engine = engine_of(
+        web,
+        search_url=f"{web.url}/v1/vector_stores/vs/search",
+        method="POST",
+        body={"query": "{query}", "max_num_results": "{k}"},
+        results="data",
+        id="file_id",
+        title="filename",
+        snippet="content.0.text",
+        document_url=f"{web.url}/v1/vector_stores/vs/files/{{id}}/content",
+        document_text="data.0.text",
+    )
+    assert engine.search("sea", 3) == [Hit("file-1", "sea.md", "", "It is blue.")]
+    assert web.asked[-1][3] == {"query": "sea", "max_num_results": 3}
+    found = engine.read("file-1")
+    assert found is not None and found.document.text == "The sea is blue."
+
+
+def test_redirects_are_followed_but_not_with_keys(web: Web) -> None:
+    web.moved["/old"] = "/note"
+    plain = engine_of(web).read("old", f"{web.url}/old")
+    assert plain is not None and plain.document.text == "A plain note on the sea."
+    before = len(web.asked)
+    with pytest.raises(Unreadable):
+        engine_of(web, headers={"X-Key": "s3cret"}).read("old", f"{web.url}/old")
+    assert web.paths()[before:] == ["/old"]
+
+
 def test_keys_are_not_sent_to_the_sites_that_results_name(web: Web) -> None:
     with serving() as other:
         other.put("/page", "<p>elsewhere")

@@ -33,6 +33,10 @@ class _Run:
     actions: list[Message] = field(default_factory=list)
     shown: str = ""
 
+    def tells(self, name: str) -> bool:
+        """Whether what was shown last says a name (a mere link does not)."""
+        return names(self.shown.split("See also: ")[0], name)
+
     def do(self, thought: str, tool: str, **arguments: str | int) -> str:
         call = ToolCall(name=tool, arguments=dict(arguments), id=f"call_{len(self.actions)}")
         self.shown = self.domain.call(self.session, call)
@@ -67,7 +71,7 @@ def _solve(run: _Run, world: World, library: Library, asked: Asked, *, hurried: 
     at = asked.anchor if not any(one.endswith(f":{asked.anchor}") for one in world.entities) else ""
     for fact, learned in zip(asked.facts, asked.learned, strict=True):
         holders = library.holders(fact)
-        if not (run.session.view.document in holders and names(run.shown, learned) and not at):
+        if not (run.session.view.document in holders and run.tells(learned) and not at):
             _reach(run, thought, known, learned, fact, world, holders, hurried=hurried)
         thought = run.rng.choice(_LEARNED).format(x=known, y=learned)
         known, at = learned, ""
@@ -107,12 +111,12 @@ def _reach(
                 arguments["page"] = page
             run.do(run.rng.choice(_OPENING).format(x=plain), "open", **arguments)
         thought = ""
-    if names(run.shown, learned) and (names(run.shown, plain) or not _is_list(run)):
+    if run.tells(learned) and (run.tells(plain) or not _is_list(run)):
         return
     texts = (*cues, plain) if not _is_list(run) else (plain,)
     for text in texts:
         found = _peek(run, text)
-        if names(found, learned):
+        if names(found.split("See also: ")[0], learned):
             run.do(f"{thought} Not on this page; I look for “{text}”.".strip(), "find", text=text)
             return
     raise Lost(f"{learned} is not to be found in {run.session.view.document}")
