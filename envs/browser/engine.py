@@ -26,7 +26,24 @@ CHROMIUM = "PIVOTGYM_CHROMIUM"
 """Environment variable: the Chromium to run. Default: the system's, else the one Playwright downloaded."""
 # Debian's binary comes first: the script around it adds switches and extensions of the machine.
 _NAMES = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+# Chromium takes the last list it is given, so this one holds Playwright's too.
+_FEATURES_OFF = (
+    "AimEnabled",
+    "AutofillServerCommunication",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "ThirdPartyStoragePartitioning",
+)
 _ARGUMENTS = (
+    f"--disable-features={','.join(_FEATURES_OFF)}",
     "--disable-gpu",
     "--disable-site-isolation-trials",  # frames of other origins in the same process: one session reads them all
     "--dns-prefetch-disable",
@@ -151,6 +168,7 @@ class Engine:
             executable_path=path,
             headless=True,
             args=list(_ARGUMENTS),
+            ignore_default_args=["--disable-popup-blocking"],  # pop-ups only come of the agent's own clicks
             chromium_sandbox=False,
             handle_sigint=False,
             handle_sigterm=False,

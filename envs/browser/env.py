@@ -21,7 +21,7 @@ from pivotgym.envs.tools.schema import ArgumentError, validate_arguments
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
 from pivotgym.envs.verdict import Verdict
 
-FAULTS = ("page_stuck", "page_restless", "page_too_large", "page_crashed", "page_forbidden")
+FAULTS = ("page_stuck", "page_restless", "page_too_large", "page_broken", "page_crashed", "page_forbidden")
 """Terminations that a page brought about: it could not be shown any more."""
 _ENDING = ("report_infeasible",)
 

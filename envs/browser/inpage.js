@@ -3,11 +3,22 @@
 // Everything used later is taken here, before the page can replace it.
 ((SEED, START) => {
   if (window.__pivot) return;
+  const own = (what, ...names) => Object.fromEntries(names.map((name) => [name, what[name]]));
   const N = {
-    Date, Promise, Map, WeakMap, JSON, Math, Reflect, String, Array, Object, Event, DataTransfer, File,
+    Date, Promise, String, Event, DataTransfer, File,
+    Array: own(Array, "from"), JSON: own(JSON, "stringify"), Math: own(Math, "max", "min", "floor", "imul"),
+    Reflect: own(Reflect, "apply", "construct"),
+    Object: own(Object, "getOwnPropertyDescriptor", "defineProperty", "freeze", "assign"),
     setTimeout: window.setTimeout.bind(window),
     wall: performance.now.bind(performance),
     report: typeof reportError === "function" ? reportError.bind(window) : () => {},
+  };
+  // A map whose methods stay what they are.
+  const pinned = (map) => {
+    for (const name of ["get", "set", "has", "delete", "clear", "values"]) {
+      if (map[name]) N.Object.defineProperty(map, name, { value: map[name] });
+    }
+    return map;
   };
   const getter = (owner, name) => {
     const get = N.Object.getOwnPropertyDescriptor(owner, name).get;
@@ -36,7 +47,7 @@
 
   // The clock -------------------------------------------------------------------------------------------------------
   let now = 0, next = 1;
-  const timers = new N.Map();
+  const timers = pinned(new Map());
   const channel = new MessageChannel(), waiting = [];
   channel.port1.onmessage = () => { const go = waiting.shift(); if (go) go(); };
   const post = method(MessagePort.prototype, "postMessage");
@@ -98,12 +109,12 @@
   }
   // Lets `ms` pass, once for each `step`. Each callback is a task of its own, so promises settle between two of them as
   // they should. Says "leaving" where another document was asked for, "loading" where this one is not complete yet.
-  const advance = async (ms, step, calls = 20000, seconds = 4) => {
+  const advance = async (ms, step, anyway = false, calls = 20000, seconds = 4) => {
     leaving = false;
     await tick();
     await flush();
     if (leaving) return "leaving";
-    if (document.readyState !== "complete") return "loading";
+    if (document.readyState !== "complete" && !anyway) return "loading";
     if (passed === step) return "";
     passed = step;
     const target = now + ms, began = N.wall();
@@ -123,7 +134,7 @@
     }
     now = N.Math.max(now, target);
     for (const below of frames(document)) {
-      try { await below.defaultView.__pivot.advance(ms, step, calls, seconds); } catch { /* not ours to look into */ }
+      try { await below.defaultView.__pivot.advance(ms, step, anyway, calls, seconds); } catch { /* not ours to look into */ }
     }
     await flush();
     return leaving ? "leaving" : "";
@@ -164,11 +175,11 @@
   patch(window, "print", function print() { say("print", ""); });
   const realOpen = window.open;
   patch(window, "open", function open(...given) {
-    return opened++ < MAX_OPENED ? N.Reflect.apply(realOpen, window, given) : null;
+    return navigator.userActivation.isActive && opened++ < MAX_OPENED ? N.Reflect.apply(realOpen, window, given) : null;
   });
 
   // Elements --------------------------------------------------------------------------------------------------------
-  const ids = new N.WeakMap(), byId = new N.Map(), prefixes = new N.WeakMap(), counts = new N.Map();
+  const ids = pinned(new WeakMap()), byId = pinned(new Map()), prefixes = pinned(new WeakMap()), counts = pinned(new Map());
   const MAX_ELEMENTS = 30000;
   const isFrame = (element) => { const tag = tagOf(element); return tag === "IFRAME" || tag === "FRAME"; };
   const inner = (element) => {

@@ -20,22 +20,22 @@ CALL_SECONDS = 15.0
 """How long a page may take to answer one call before it counts as stuck."""
 SETTLE_SECONDS = 20.0
 """How long a page may take to settle after an action."""
-MAX_LOADS = 12
+MAX_LOADS = 8
 """Documents loaded one after the other by one action before the page counts as restless."""
 MAX_ELEMENTS = 30_000
 MAX_TEXT = 5_000_000
 """Characters of text in a page an agent can be shown."""
 _REQUEST_SECONDS = 1.0
+_RESPONSE_SECONDS = 3.0
 _GONE = ("has been closed", "crashed", "Connection closed", "disconnected", "Browser closed", "Session closed")
 _MOVED = ("context was destroyed", "Cannot find context", "navigated or closed", "Cannot find execution context")
-_TRANSIENT = ("Internal error", "Not allowed while", "No frame", "Frame with the given id")
 
 
 class PageFault(Exception):
     """The page cannot be used any more, by its own doing: the episode ends.
 
     Attributes:
-        kind: ``page_stuck``, ``page_restless``, ``page_too_large`` or ``page_crashed``.
+        kind: ``page_stuck``, ``page_restless``, ``page_too_large``, ``page_broken``, ``page_crashed`` …
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -65,6 +65,7 @@ class Tab:
         self._changed = asyncio.Event()
         self._frame = ""
         self._stops = 0
+        self._first_stop = 0
         self._step = 0
         self.closed = False
         self.url, self.title, self.clipboard = "about:blank", "", ""
@@ -128,7 +129,7 @@ class Tab:
 
     # Calls -----------------------------------------------------------------------------------------------------
 
-    async def send(self, method: str, params: JsonObject | None = None, seconds: float = CALL_SECONDS) -> JsonObject:
+    async def send(self, method: str, params: JsonObject | None = None, seconds: float | None = None) -> JsonObject:
         """One DevTools call.
 
         Raises:
@@ -138,10 +139,11 @@ class Tab:
         found: JsonObject = await self.call(self.session.send(method, params), seconds)
         return found
 
-    async def call(self, work: Any, seconds: float = CALL_SECONDS) -> Any:
+    async def call(self, work: Any, seconds: float | None = None) -> Any:
         """Awaits a call of Playwright's and translates what it raises, as :meth:`send` does."""
         from playwright.async_api import Error
 
+        seconds = CALL_SECONDS if seconds is None else seconds
         task = asyncio.ensure_future(work)
         died = asyncio.ensure_future(self._death())
         try:
@@ -173,9 +175,9 @@ class Tab:
         self._changed.clear()
         await self._changed.wait()
 
-    async def evaluate(self, expression: str, seconds: float = CALL_SECONDS) -> Any:
+    async def evaluate(self, expression: str, seconds: float | None = None) -> Any:
         """The value of a JavaScript expression in the page, promises awaited. Raises also ScriptError."""
-        parameters = {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True}
+        parameters = {"expression": expression, "awaitPromise": True, "returnByValue": True}
         found = await self.send("Runtime.evaluate", parameters, seconds)
         if "exceptionDetails" in found:
             details = found["exceptionDetails"]
@@ -195,19 +197,23 @@ class Tab:
             BrowserGone: it is not there any more.
         """
         deadline = time.monotonic() + SETTLE_SECONDS if deadline is None else deadline
-        loads = 0
+        self._first_stop = self._stops
+        unfinished: float | None = None
         self._step += 1
         while True:
-            if await self._wait_for_loads(deadline):
-                loads += 1
-                if loads > MAX_LOADS:
-                    raise PageFault("page_restless", f"the page loaded {MAX_LOADS} documents one after the other")
+            await self._wait_for_loads(deadline)
             found = None
-            with contextlib.suppress(Moved, ScriptError):
-                found = await self.evaluate(_SETTLE.format(milliseconds, self._step))
+            try:
+                # A document that is written to and never closed is never complete.
+                anyway = unfinished is not None and time.monotonic() - unfinished > _REQUEST_SECONDS
+                found = await self.evaluate(_SETTLE.format(milliseconds, self._step, str(anyway).lower()))
+            except Moved:
+                pass
+            except ScriptError as error:
+                raise PageFault("page_broken", f"the page broke what scripts rest on ({error})") from error
             if found is None or found[0] == "loading":
-                loads += 1
-                await asyncio.sleep(0.005)
+                unfinished = unfinished or time.monotonic()
+                await asyncio.sleep(0.01)
             elif found[0] == "leaving" or self._loading or self._requested:
                 pass
             elif self._requests:
@@ -220,11 +226,12 @@ class Tab:
             if time.monotonic() > deadline:
                 raise PageFault("page_restless", "the page did not settle in time")
 
-    async def _wait_for_loads(self, deadline: float) -> bool:
-        """Whether documents were being loaded; waits until they are."""
-        loading = False
+    async def _wait_for_loads(self, deadline: float) -> None:
+        """Waits until no document is being loaded any more."""
         while self._loading or self._requested:
-            loading = True
+            if self._stops - self._first_stop > MAX_LOADS:
+                await self._stop_loading()
+                raise PageFault("page_restless", f"the page loaded {MAX_LOADS} documents one after the other")
             if self.dead is not None:
                 raise BrowserGone(self.dead)
             now = time.monotonic()
@@ -232,20 +239,23 @@ class Tab:
                 if now - since > _REQUEST_SECONDS:  # cancelled: nothing says so
                     del self._requested[frame]
             if now > deadline:
-                with contextlib.suppress(Exception):
-                    await self.send("Page.stopLoading", seconds=1.0)
+                await self._stop_loading()
                 raise PageFault("page_restless", "the page went on loading")
             if self._loading or self._requested:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._change(), 0.25)
-        return loading
+
+    async def _stop_loading(self) -> None:
+        with contextlib.suppress(Exception):
+            await self.send("Page.stopLoading", seconds=1.0)
 
     async def _wait_for_requests(self, deadline: float) -> None:
+        deadline = min(deadline, time.monotonic() + _RESPONSE_SECONDS)
         while self._requests and not self._loading and not self._requested:
             if self.dead is not None:
                 raise BrowserGone(self.dead)
             if time.monotonic() > deadline:
-                self._requests.clear()  # a response without an end
+                self._requests.clear()  # one whose end nobody tells
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._change(), 0.25)
@@ -296,13 +306,15 @@ class Tab:
                 for frame in document.frames.values():
                     trees[frame] = (await self.send("Accessibility.getFullAXTree", {"frameId": frame}))["nodes"]
                 return report, tree_lines(trees, document, generic=generic)
+            except ScriptError as error:
+                raise PageFault("page_broken", f"the page broke what scripts rest on ({error})") from error
             except (Moved, PageMoved):
                 await self.settle(0)
         raise PageFault("page_restless", "the page changes all the time")
 
 
 _SETTLE = """globalThis.__pivot
-? __pivot.advance({}, {}).then((state) => [state, ...__pivot.size()])
+? __pivot.advance({}, {}, {}).then((state) => [state, ...__pivot.size()])
 : ["", 0, 0, "", location.href, document.title]"""
 _BLANK: JsonObject = {
     "ids": [],

@@ -49,7 +49,8 @@ def kill(which: str) -> int:
     killed = 0
     for number, line in descendants(os.getpid()).items():
         chromium = "chrom" in line.split(" ")[0]
-        if which == "browser" and chromium and "--type=" not in line or which in marks and marks[which] in line:
+        root = which == "browser" and chromium and "--type=" not in line
+        if root or (which in marks and marks[which] in line):
             os.kill(number, signal.SIGKILL)
             killed += 1
     assert killed, which
