@@ -103,6 +103,7 @@ class LocalEngine(Engine):
         self._ranker = ranker or Bm25(corpus)
         self._ids = list(corpus.documents)
         self._paged: dict[str, Paged] = {}
+        self._words: dict[str, list[frozenset[str]]] = {}
         self.fingerprint = digest(canonical_json([corpus.digest, label, page_chars]))
 
     def search(self, query: str, k: int, *, recorded_only: bool = False) -> list[Hit]:
@@ -122,16 +123,19 @@ class LocalEngine(Engine):
     def _hit(self, name: str, query: str) -> Hit:
         paged = self.read(name)
         assert paged is not None
-        passage = best_passage(paged, query)
+        passage = self._best_passage(paged, query)
         snippet = cut_around(passage.text, query) if passage is not None else ""
         page = passage.page if passage is not None else 1
         return Hit(name, paged.document.title, paged.document.url, snippet, page, paged.count)
 
-
-def best_passage(paged: Paged, query: str) -> Passage | None:
-    """The passage with most different words of the query, the first of several."""
-    wanted = set(words(query))
-    return max(paged.passages, key=lambda one: (len(wanted & set(words(one.text))), -one.number), default=None)
+    def _best_passage(self, paged: Paged, query: str) -> Passage | None:
+        """The passage with most different words of the query, the first of several."""
+        name = paged.document.id
+        if name not in self._words:
+            self._words[name] = [frozenset(words(passage.text)) for passage in paged.passages]
+        wanted = set(words(query))
+        counts = [len(wanted & known) for known in self._words[name]]
+        return paged.passages[counts.index(max(counts))] if counts else None
 
 
 def cut_around(text: str, query: str, limit: int = SNIPPET_CHARS) -> str:
@@ -140,11 +144,14 @@ def cut_around(text: str, query: str, limit: int = SNIPPET_CHARS) -> str:
     if len(text) <= limit:
         return text
     wanted = set(words(query))
-    starts = [0, *(found.end() for found in re.finditer(r"[.!?]\s|\s(?=\w)", text))]
+    tokens = [(found.start(), found.end(), word) for found in re.finditer(r"\S+", text) for word in words(found[0])]
+    places = [token for token in tokens if token[2] in wanted]
+    sentences = {0, *(found.end() for found in re.finditer(r"[.!?]\s+", text))}
+    starts = sorted(sentences | {begin for begin, _, _ in places})
 
     def told(start: int) -> tuple[int, bool, int]:
-        begins = start == 0 or text[start - 2] in ".!?"
-        return len(wanted & set(words(text[start : start + limit]))), begins, -start
+        held = {word for begin, end, word in places if begin >= start and end <= start + limit}
+        return len(held), start in sentences, -start
 
     start = max(starts, key=told)
     end = len(text) if start + limit >= len(text) else text.rfind(" ", start, start + limit)
