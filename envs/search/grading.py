@@ -28,7 +28,7 @@ _MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
-_HONORIFICS = r"(?:dr|mr|mrs|ms|miss|prof|professor|sir|dame|lady|lord|captain|capt|st)\.? "
+_HONORIFICS = r"(?:dr|mr|mrs|ms|miss|prof|professor|sir|dame|lady|lord|captain|capt)\.? "
 _LABEL = re.compile(
     r"(?:^|(?<=[\s.*#>]))(?:my |the |so,? |therefore,? |thus,? )?(?:final |exact |correct |short )?answer"
     r"(?: to the question)?\s*(?:\*{1,2}|_{1,2})?\s*(?:is|was|:|=|-)\s*:?\s*",
@@ -37,7 +37,8 @@ _LABEL = re.compile(
 _LEAD = re.compile(
     # Not in any case: AT and IT are names.
     r"^(?:[Ii]t|[Tt]his|[Tt]hat|[Hh]e|[Ss]he|[Tt]hey|[Tt]here) (?:is|was|were|are) (?:called |named |in )?|"
-    r"^(?:[Ii]t's|[Tt]hat's) |^(?:[Ii]n|[Oo]n|[Aa]t|[Bb]y|[Ff]rom|[Ss]ince|(?:[Tt]he )?[Yy]ear(?: of)?) (?=\S)",
+    r"^(?:[Ii]t's|[Tt]hat's) (?:called |named |in )?|"
+    r"^(?:[Ii]n|[Oo]n|[Aa]t|[Bb]y|[Ff]rom|[Ss]ince|(?:[Tt]he )?[Yy]ear(?: of)?) (?=\S)",
 )
 
 
@@ -93,6 +94,7 @@ def unwrap(text: str) -> str:
             text = found[-1]
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"(?im)^[\s*_]*confidence[\s*_]*:.*$", "", text).strip()
+    text = re.sub(r"(?im)^([\s#*_]*(?:final|exact) answer)[\s*_]*\n+", r"\1: ", text)  # as a heading
     labels = list(_LABEL.finditer(text))
     if labels:
         rest = text[labels[-1].end() :].strip()
@@ -137,7 +139,9 @@ def _key(text: str) -> str:
     if ordinal is not None and number_of(plain) is None:
         return f"{ordinal}th"
     plain = re.sub(r"(?<=\w)'s\b", "s", plain)
-    plain = re.sub(r"\b((?:[a-z]\.){2,})", lambda found: found[1].replace(".", ""), plain)  # U.S.A.
+    # U.S.A., and J. R. R. as J.R.R.
+    plain = re.sub(r"\b(?:[a-z]\.\s*){2,}", lambda found: re.sub(r"[.\s]", "", found[0]) + " ", plain)
+    plain = re.sub(r"^st\.? (?=[a-z])", "saint ", plain)
     # What tells things apart although it is no letter: C++ and C#, +5 and -5.
     words = re.findall(r"\w+(?:\+\+|#)?", plain.replace("_", " "))
     numbered = [_digits(word) for word in words if word not in ("the",)]
@@ -227,7 +231,7 @@ _UNITS = {
         "$": "$ dollar dollars usd",
         "€": "€ euro euros eur",
         "£": "£ gbp",
-        "s": "s sec secs second seconds",
+        "s": "sec secs second seconds",
         "min": "min mins minute minutes",
         "h": "h hr hrs hour hours",
         "day": "day days",
@@ -245,7 +249,8 @@ _AMOUNT = re.compile(r"(?P<before>[$€£])?\s*(?P<number>.+?)\s*(?P<unit>%|°|[
 def _quantity(text: str) -> tuple[Decimal, str] | None:
     """A number and its unit (empty: none, or none that is known) where the text is nothing else."""
     plain = _plain(_bare(text)).replace("per cent", "percent")
-    plain = re.sub(r"^(?:about|approximately|roughly|around|exactly|some|c\.|ca\.|~) ?(?=\d)", "", plain)
+    plain = re.sub(r"^(?:about|approximately|roughly|around|exactly|some|circa|c\.|ca\.|~) ?(?=\d)", "", plain)
+    plain = re.sub(r"^(?:ad|ce) (?=\d+$)|(?<=\d) ?(?:ad|ce|a\.d\.|c\.e\.)$", "", plain)
     plain = re.sub(r"\bsquare (kilomet(?:re|er)s?|km)\b", "km2", plain)
     plain = re.sub(r"^minus ", "-", plain)
     whole = _number(plain)

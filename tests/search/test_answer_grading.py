@@ -60,6 +60,20 @@ SAME = [
     ("red, green and blue", "blue, red, green"),
     ("Joseph Conrad's", "Joseph Conrads"),
     ("C++", "c++"),
+    ("J. R. R. Tolkien", "J.R.R. Tolkien"),
+    ("St. Petersburg", "Saint Petersburg"),
+    ("## Final Answer\nParis", "Paris"),
+    ("**Final Answer**\n\nParis", "Paris"),
+    ("It's called The Sea", "The Sea"),
+    ("1887 AD", "1887"),
+    ("circa 1887", "1887"),
+    ("the 1990s", "1990s"),
+    ("18th century", "eighteenth century"),
+    ("5 million", "5,000,000"),
+    ("$1.5 million", "1,500,000 dollars"),
+    ("Washington, D.C.", "Washington DC"),
+    ("Martin Luther King, Jr.", "Martin Luther King Jr"),
+    ("AT&T", "at&t"),
     ("minus 5", "-5"),
     ("−5", "-5"),
 ]
@@ -76,6 +90,14 @@ OTHER = [
     ("Par", "Paris"),
     ("Parisian", "Paris"),
     ("1887", "1888"),
+    ("1990s", "1990"),
+    ("St. Petersburg", "Petersburg"),
+    ("300 BC", "300"),
+    ("7/4/1990", "4 July 1990"),
+    ("2,5", "2.5"),
+    ("5 m", "5 million"),
+    ("J. R. Tolkien", "J.R.R. Tolkien"),
+    ("Yes, Paris", "Paris"),
     ("1887", "12 March 1887"),
     ("12 March 1887", "1887"),
     ("12 March 1887", "13 March 1887"),
@@ -130,8 +152,7 @@ def test_spellings_match_in_either_direction(given: str, expected: str) -> None:
 
 @pytest.mark.parametrize(("given", "expected"), OTHER)
 def test_other_answers_differ_in_either_direction(given: str, expected: str) -> None:
-    if given != "03/04/1887":  # both readings of it match, in neither direction: checked above
-        assert not matches(expected, given)
+    assert not matches(expected, given)
 
 
 def test_an_alias_is_right_and_the_evidence_says_what_was_given() -> None:
