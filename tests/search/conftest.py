@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gymnasium as gym
+import pytest
+from needs import require
 
 import pivotgym.envs
 from pivotgym.verifiers.registry import register_verifier, verifier_names
@@ -14,3 +16,10 @@ if "search_effects" not in verifier_names():
     from pivotgym.envs.search.effects import SearchEffects
 
     register_verifier("search_effects", lambda options: SearchEffects(max_extra_calls=options.max_extra_calls))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _extra() -> None:
+    """Everything here needs the extra."""
+    require("bm25s", "search")
+    require("bs4", "search")

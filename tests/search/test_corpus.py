@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
 from pivotgym.envs.search.corpus import Corpus, Document, Paged, load_corpus, text_of_html
 from pivotgym.envs.search.domain import SearchDomain
 from pivotgym.envs.search.engine import LocalEngine, cut_around
@@ -142,8 +144,6 @@ def test_ranking_agrees_with_the_formula_and_breaks_ties_by_id() -> None:
 
 
 def test_bm25_scores_are_those_of_the_published_formula() -> None:
-    import math
-
     corpus = corpus_of(one="wolf wolf fox", two="fox hare", three="hare hare hare hare owl")
     tokens = {name: words(f"{one.title}\n{one.title}\n{one.text}") for name, one in corpus.documents.items()}
     mean = sum(map(len, tokens.values())) / len(tokens)
@@ -258,8 +258,6 @@ def test_snapshots_are_one_reference_and_forks_are_independent(tmp_path: Path) -
 
 def test_a_session_of_a_task_without_a_question_or_answer(tmp_path: Path) -> None:
     domain = SearchDomain(LocalEngine(corpus_of(**CALLS)))
-    from pivotgym.envs.errors import NotRestorable
-
     with pytest.raises(NotRestorable, match="has no question"):
         domain.open(Task(env="pivotgym/Search-v0", id="x"))
     nameless = Task(env="pivotgym/Search-v0", id="x", data={"question": "Which?"})
@@ -267,6 +265,15 @@ def test_a_session_of_a_task_without_a_question_or_answer(tmp_path: Path) -> Non
     assert isinstance(session, Session)
     with pytest.raises(BadInput, match="names no right answer"):
         domain.goal(nameless, session, [])
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    with pytest.raises(MissingExtra, match=r"bm25s is not installed: pip install 'pivotgym\[search\]'"):
+        LocalEngine(corpus_of(**CALLS))
+    monkeypatch.setitem(sys.modules, "bs4", None)
+    with pytest.raises(MissingExtra, match=r"beautifulsoup4 is not installed: pip install 'pivotgym\[search\]'"):
+        text_of_html("<p>x")
 
 
 def test_options_that_do_not_fit(tmp_path: Path) -> None:

@@ -271,6 +271,18 @@ def test_the_verifier_is_the_default_and_changes_nothing(recorded: list[Trajecto
         assert made.session.view is view
 
 
+def test_goal_and_continuation_work_here_too(env: SearchEnv, recorded: list[Trajectory]) -> None:
+    one = starting_with(recorded, "search", "open")[0]
+    assert one.task is not None
+    last, right = len(one.turns) - 1, str(one.task.data["expected"]["answers"][0])
+    for text, reward in ((right, 1.0), ("Amsterdam", 0.0)):
+        env.reset(options={"trajectory": one, "turn": last})
+        assert make("goal").verify(env, acting(answering(text))).reward == reward
+    env.reset(options={"trajectory": one, "turn": 0})
+    assert make("continuation").verify(env, acting(search("something else entirely"))).reward == 1.0
+    assert make("continuation").verify(env, acting(answering("Amsterdam"))).reward == 0.0
+
+
 def test_it_judges_searches_only(recorded: list[Trajectory]) -> None:
     made = gym.make("pivotgym/Tools-v0", disable_env_checker=True).unwrapped
     with closing(made):
