@@ -17,7 +17,7 @@ from pivotgym.envs.browser.apps.taskset import AppTasks
 from pivotgym.envs.browser.apps.tracker import TrackerTasks
 from pivotgym.envs.browser.apps.tracker.app import Tracker
 from pivotgym.envs.browser.apps.web import WebApp
-from pivotgym.envs.browser.tasks import BrowserTask, Request
+from pivotgym.envs.browser.tasks import BrowserTask, Request, get_task_set
 from pivotgym.envs.errors import BadInput, NotRestorable
 from pivotgym.envs.trajectory import Task
 
@@ -320,7 +320,8 @@ def test_adding_to_the_cart_answers_scripts_in_json() -> None:
 
 
 def test_splits_and_unknown_tasks() -> None:
-    for tasks in SETS.values():
+    for name, tasks in SETS.items():
+        assert isinstance(get_task_set(name), type(tasks))
         train, heldout = tasks.tasks("train"), tasks.tasks("heldout")
         assert len(train) + len(heldout) == len(tasks.tasks()) == 3 * len(tasks.builders)
         assert 0.15 < len(heldout) / len(tasks.tasks()) < 0.25

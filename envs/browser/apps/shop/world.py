@@ -192,12 +192,14 @@ def _reviews(db: sqlite3.Connection, draw: Draw) -> None:
 
 
 def _history(db: sqlite3.Connection, draw: Draw) -> None:
-    """Orders of every customer; the first one has six: four delivered, one on its way, two in the works."""
+    """Orders of every customer: one each, but seven of the first one, all of different products."""
     number = draw.number(20400, 21000)
-    variants = [row[0] for row in db.execute("SELECT id FROM variants WHERE stock > 0 ORDER BY id")]
+    stocked = db.execute("SELECT id, product_id FROM variants WHERE stock > 0 ORDER BY id").fetchall()
+    variants = [row["id"] for row in stocked]
     owners = [(other, "Delivered") for other in range(2, 10)]
     owners += [(CUSTOMER, status) for status in (*("Delivered",) * 4, "Shipped", "Processing", "Processing")]
-    mine = draw.some(variants, 14)
+    products = draw.some(sorted({row["product_id"] for row in stocked}), 14)
+    mine = [draw.pick([row["id"] for row in stocked if row["product_id"] == product]) for product in products]
     for count, (owner, status) in enumerate(owners):
         number += draw.number(1, 9)
         days = {"Delivered": 200 - 12 * count, "Shipped": 3, "Processing": 1}[status]
