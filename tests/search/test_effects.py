@@ -11,13 +11,13 @@ import pytest
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.search.bundled import bundled_trajectories, corpus, questions
-from pivotgym.envs.search.effects import SearchEffects, next_fact
 from pivotgym.envs.search.env import SearchEnv
 from pivotgym.envs.search.questions import Support, support_of
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.trajectory import Message, Task, Trajectory
 from pivotgym.verifiers import make
 from pivotgym.verifiers.exact import ExactMatch
+from pivotgym.verifiers.search import SearchEffects, next_fact
 
 Calls = list[tuple[str, dict[str, Any]]]
 
