@@ -82,8 +82,8 @@ class Engine:
         self._browser: Browser | None = None
         self._dead: list[tuple[Browser | None, Playwright | None]] = []
         self._starting: asyncio.Lock | None = None
-        self._background: set[asyncio.Task[Any]] = set()
         self.starts = 0
+        self.waiting = 0  # how many callers wait for something now
         self._thread.start()
 
     def _serve(self) -> None:
@@ -106,7 +106,7 @@ class Engine:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("called from the browser's own thread")
-        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._foreground(work, seconds), self._loop)
         try:
             return future.result()
         except TimeoutError as error:
@@ -115,19 +115,12 @@ class Engine:
             future.cancel()
             raise
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Runs ``work`` in the browser's thread some time; what it raises is of no interest."""
-
-        async def quiet() -> None:
-            with contextlib.suppress(Exception):
-                await work
-
-        def start() -> None:
-            task = self._loop.create_task(quiet())
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
-
-        self._loop.call_soon_threadsafe(start)
+    async def _foreground(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        self.waiting += 1
+        try:
+            return await asyncio.wait_for(work, seconds)
+        finally:
+            self.waiting -= 1
 
     async def browser(self) -> Browser:
         """The running browser, started if there is none. Raises BrowserError, MissingExtra."""

@@ -95,6 +95,7 @@ class MiniWobTasks(TaskSet):
     """All of the package's pages; those that move do so by the page's own clock, a step a turn."""
 
     name: ClassVar[str] = "miniwob"
+    stateless: ClassVar[bool] = True
 
     def tasks(self) -> Sequence[Task]:
         """Every page with a few seeds."""

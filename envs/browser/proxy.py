@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import h11
@@ -47,6 +48,8 @@ class SiteHost:
 
     def refuse(self, url: str) -> None:
         """Notes a request that was refused."""
+        if getattr(self.site, "intercepts", False):
+            return  # a connection made in advance: requests themselves never come to the proxy
         self._refuse(502, url, "refused")
 
     def _refuse(self, status: int, url: str, why: str) -> Answer:
@@ -108,7 +111,8 @@ class Proxy:
             self.host.refuse(f"https://{url}")
             answer = Answer(502)
         else:
-            answer = self.host.answer(_request(method, url, head, bytes(body)), url)
+            named = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+            answer = self.host.answer(request_of(method, url, named, bytes(body)), url)
         headers = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
         if not any(name.lower() == "cache-control" for name, _ in headers):
             headers.append(("Cache-Control", "no-store"))
@@ -123,11 +127,16 @@ class Proxy:
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
 
-def _request(method: str, url: str, head: h11.Request, body: bytes) -> Request:
+def request_of(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
+    """A request as a site gets it."""
     parts = urlsplit(url)
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
-    host = (parts.hostname or headers.get("host", "").partition(":")[0]).lower()
-    return Request(method, host, parts.path or "/", parts.query, headers, body)
+    lower = {name.lower(): value for name, value in headers.items()}
+    host = (parts.hostname or lower.get("host", "").partition(":")[0]).lower()
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:  # none that can be
+        port = ""
+    return Request(method.upper(), host, parts.path or "/", parts.query, lower, body, parts.scheme or "http", port)
 
 
 async def _next(connection: h11.Connection, reader: asyncio.StreamReader) -> object:

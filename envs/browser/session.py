@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 from pivotgym.envs.browser.engine import BrowserGone
 from pivotgym.envs.browser.perform import ActionError, perform
-from pivotgym.envs.browser.proxy import SiteHost
-from pivotgym.envs.browser.slots import Kind, Slot, Slots
+from pivotgym.envs.browser.proxy import SiteHost, request_of
+from pivotgym.envs.browser.slots import Kind, Preload, Slot, Slots
 from pivotgym.envs.browser.tab import Moved, PageFault, ScriptError, Tab
 from pivotgym.envs.browser.tasks import BrowserTask, PageView
 from pivotgym.envs.trajectory import JsonObject
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Page, Route
 
 MAX_TABS = 8
 """Tabs an episode may have; further ones are closed as they open."""
@@ -44,10 +44,17 @@ class Session:
     """A context of the shared browser, with one site behind it."""
 
     def __init__(
-        self, slots: Slots, spec: BrowserTask, host: SiteHost, *, setup: str | None = None, probe: str | None = None
+        self,
+        slots: Slots,
+        spec: BrowserTask,
+        host: SiteHost,
+        *,
+        setup: str | None = None,
+        probe: str | None = None,
+        preload: Preload | None = None,
     ) -> None:
         self._slots, self._spec, self._host = slots, spec, host
-        self._setup, self._probe = setup, probe
+        self._setup, self._probe, self._preload = setup, probe, preload
         self._slot: Slot | None = None
         self._attaching: set[asyncio.Task[None]] = set()
         self._refused_tabs = 0
@@ -67,16 +74,22 @@ class Session:
     async def open(self) -> None:
         """Goes to the task's first page. Raises as :meth:`Tab.settle` does."""
         spec = self._spec
-        self._slot = slot = await self._slots.acquire(Kind(spec.viewport, spec.page_seed, spec.clock))
+        self._slot = slot = await self._slots.acquire(Kind(spec.viewport, spec.page_seed, spec.clock), self._preload)
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
         self.tabs, self.active = [slot.tab], slot.tab
         slot.tab.on_window = self._window
-        failed = await self.active.goto(spec.url) if spec.url != "about:blank" else None
-        if failed:
-            self._host.refuse(failed)
-        await self._settle(spec.step_ms)
-        await self.active.send("Page.resetNavigationHistory")
+        if getattr(self._host.site, "intercepts", False):
+            slot.soiled = "intercepted"
+            await self.active.call(slot.context.route("**/*", self._intercept))
+        if slot.ready is None or slot.ready != (spec.url, float(spec.step_ms)):
+            failed = await self.active.goto(spec.url) if spec.url != "about:blank" else None
+            if failed:
+                self._host.refuse(failed)
+            await self._settle(spec.step_ms)
+            await self.active.send("Page.resetNavigationHistory")
+        slot.ready = None
+        self._note_origin()
         if self._setup:
             with contextlib.suppress(Moved):
                 await self.active.evaluate(self._setup)
@@ -105,7 +118,7 @@ class Session:
             task.cancel()
         if len(self.tabs) != 1 or self.tabs[0] is not slot.tab or self._attaching or self._refused_tabs:
             slot.soiled = "tabs"
-        self._slots.release(slot)
+        self._slots.release(slot, self._preload)
 
     def soil(self, why: str) -> None:
         """The context must not be used by another episode."""
@@ -118,6 +131,19 @@ class Session:
             self.active.page.screenshot(full_page=full_page, animations="disabled", caret="hide", scale="css")
         )
         return shot
+
+    async def _intercept(self, route: Route) -> None:
+        """Answers a request of a page inside the browser."""
+        request = route.request
+        with contextlib.suppress(Exception):  # the page may be gone by now
+            posted = request.post_data_buffer or b""
+            answer = self._host.answer(request_of(request.method, request.url, request.headers, posted), request.url)
+            headers: dict[str, str] = {}
+            for name, value in answer.headers:  # Playwright takes cookies as lines of one header
+                known = next((one for one in headers if one.lower() == name.lower()), None)
+                joint = "\n" if name.lower() == "set-cookie" else ", "
+                headers[known or name] = value if known is None else headers[known] + joint + value
+            await route.fulfill(status=answer.status, headers=headers, body=answer.body)
 
     # Tabs ------------------------------------------------------------------------------------------------------
 
@@ -225,6 +251,9 @@ class Session:
             if self.active is shown:
                 break
         self.clipboard = self.active.clipboard
+        self._note_origin()
+
+    def _note_origin(self) -> None:
         slot = self._slot
         if slot is not None and "://" in self.active.url:
             parts = urlsplit(self.active.url)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import weakref
+from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pivotgym.envs.browser.engine import BrowserGone, Engine
 from pivotgym.envs.browser.proxy import Proxy, SiteHost
 from pivotgym.envs.browser.tab import Tab
-from pivotgym.envs.trajectory import JsonObject
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext
 
+RECENT = 6
+"""Of so many episodes that began last, two with the same start page mean that there will be more."""
+LULL_SECONDS = 0.5
+"""How long cleaning waits for a moment in which nobody waits for the browser."""
 MAX_FREE = 8
 """Contexts kept for later, all kinds together."""
 LOCALE, TIME_ZONE = "en-US", "UTC"
@@ -31,6 +37,21 @@ class Kind:
     clock: int
 
 
+@dataclass(frozen=True)
+class Preload:
+    """A start page that may be loaded before an episode begins.
+
+    Attributes:
+        url: its address.
+        step_ms: how much of its own time passes then.
+        host: what serves it.
+    """
+
+    url: str
+    step_ms: float
+    host: SiteHost
+
+
 @dataclass(eq=False)
 class Slot:
     """A context with its proxy and its first tab.
@@ -38,6 +59,7 @@ class Slot:
     Attributes:
         origins: the origins whose pages were open in it in this episode.
         soiled: why it must not be used again.
+        ready: the start page it stands at already, if any.
     """
 
     kind: Kind
@@ -47,6 +69,7 @@ class Slot:
     start: int
     origins: set[str] = field(default_factory=set)
     soiled: str | None = None
+    ready: tuple[str, float] | None = None
 
     @property
     def alive(self) -> bool:
@@ -61,30 +84,79 @@ class Slots:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._free: list[Slot] = []
-        self._cleaning: dict[asyncio.Task[None], Kind] = {}
+        self._busy: dict[asyncio.Task[None], Kind] = {}
+        self._wanted = 0
+        self._recent: deque[str] = deque(maxlen=RECENT)
 
-    async def acquire(self, kind: Kind) -> Slot:
-        """A context with an empty page. Raises BrowserError, BrowserGone."""
-        while True:
-            for slot in self._free:
-                if slot.kind == kind:
-                    self._free.remove(slot)
-                    if slot.alive:
-                        return slot
-                    await self._discard(slot)
-                    break
-            else:
-                cleaning = [task for task, other in self._cleaning.items() if other == kind]
-                if not cleaning:
-                    return await self._make(kind)
-                await asyncio.wait(cleaning, return_when=asyncio.FIRST_COMPLETED)
+    async def acquire(self, kind: Kind, preload: Preload | None = None) -> Slot:
+        """A context with an empty page, or one that stands at the page to be preloaded.
 
-    def release(self, slot: Slot) -> None:
+        Raises BrowserError, BrowserGone.
+        """
+        wanted = (preload.url, preload.step_ms) if preload is not None else None
+        if preload is not None:
+            self._recent.append(preload.url)
+        slot = await self._take(kind, wanted)
+        if preload is not None and self._again(preload) and not self._spare(kind):
+            self._start(self._prepare(kind, preload), kind)
+        return slot
+
+    def release(self, slot: Slot, preload: Preload | None = None) -> None:
         """Takes a context back; it is cleaned in the background."""
         slot.proxy.host = SiteHost(None)
-        task = asyncio.get_running_loop().create_task(self._clean(slot))
-        self._cleaning[task] = slot.kind
-        task.add_done_callback(lambda done: self._cleaning.pop(done, None) and None)
+        self._start(self._clean(slot, preload if preload is not None and self._again(preload) else None), slot.kind)
+
+    def _again(self, preload: Preload) -> bool:
+        return self._recent.count(preload.url) > 1
+
+    def _spare(self, kind: Kind) -> bool:
+        return any(slot.kind == kind for slot in self._free) or kind in self._busy.values()
+
+    def _start(self, work: Coroutine[Any, Any, None], kind: Kind) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._busy[task] = kind
+        task.add_done_callback(self._busy.pop)
+
+    async def _take(self, kind: Kind, wanted: tuple[str, float] | None) -> Slot:
+        while True:
+            fitting = [slot for slot in self._free if slot.kind == kind]
+            if fitting:
+                slot = next((slot for slot in fitting if slot.ready == wanted), fitting[0])
+                self._free.remove(slot)
+                if slot.alive:
+                    return slot
+                await self._discard(slot)
+                continue
+            busy = [task for task, other in self._busy.items() if other == kind]
+            if not busy:
+                return await self._make(kind)
+            self._wanted += 1
+            try:
+                await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._wanted -= 1
+
+    async def _prepare(self, kind: Kind, preload: Preload) -> None:
+        with contextlib.suppress(Exception):
+            await self._lull()
+            slot = await self._make(kind)
+            await self._stand(slot, preload)
+            self._free.append(slot)
+
+    async def _stand(self, slot: Slot, preload: Preload | None) -> None:
+        """Opens the start page of the next episode, or an empty one."""
+        tab = slot.tab
+        if preload is None:
+            await tab.goto("about:blank")
+            await tab.settle(0)
+            await tab.send("Page.resetNavigationHistory")
+            return
+        slot.proxy.host = preload.host
+        if await tab.goto(preload.url):
+            raise RuntimeError("the page cannot be opened")
+        await tab.settle(preload.step_ms)
+        await tab.send("Page.resetNavigationHistory")
+        slot.ready = (preload.url, preload.step_ms)
 
     async def _make(self, kind: Kind) -> Slot:
         from playwright.async_api import Error
@@ -117,25 +189,31 @@ class Slots:
             raise
         return Slot(kind, context, proxy, tab, self._engine.starts)
 
-    async def _clean(self, slot: Slot) -> None:
+    async def _clean(self, slot: Slot, preload: Preload | None) -> None:
+        await self._lull()
         if slot.soiled is None and slot.alive and len(slot.origins) <= 1 and len(self._free) < MAX_FREE:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._wipe(slot), 5.0)
+                await asyncio.wait_for(self._wipe(slot, preload), 10.0)
                 self._free.append(slot)
                 return
         await self._discard(slot)
 
-    async def _wipe(self, slot: Slot) -> None:
+    async def _lull(self) -> None:
+        """Lets callers that wait for an answer go first, unless what is cleaned is what they wait for."""
+        deadline = time.monotonic() + LULL_SECONDS
+        while self._engine.waiting and not self._wanted and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+
+    async def _wipe(self, slot: Slot, preload: Preload | None) -> None:
         tab = slot.tab
+        slot.ready = None
+        # The page's timers stand still, so nothing is written behind the wiping.
         await tab.evaluate("try { sessionStorage.clear(); window.name = ''; } catch {}")
-        wipe: JsonObject = {"storageTypes": "all"}
         for origin in slot.origins:
-            await tab.send("Storage.clearDataForOrigin", {"origin": origin, **wipe})
+            await tab.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
         slot.origins.clear()
         await tab.call(slot.context.clear_cookies())
-        await tab.goto("about:blank")
-        await tab.settle(0)
-        await tab.send("Page.resetNavigationHistory")
+        await self._stand(slot, preload)
         tab.downloads.clear()
         if len(slot.context.pages) != 1:
             raise RuntimeError("pages are left over")

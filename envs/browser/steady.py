@@ -11,7 +11,7 @@ from typing import TypeVar
 from pivotgym.envs.browser.engine import BrowserError, BrowserGone, engine
 from pivotgym.envs.browser.proxy import SiteHost
 from pivotgym.envs.browser.session import Call, Done, Session, differing
-from pivotgym.envs.browser.slots import slots_of
+from pivotgym.envs.browser.slots import Preload, slots_of
 from pivotgym.envs.browser.tab import PageFault
 from pivotgym.envs.browser.tasks import BrowserTask, PageView, Site, TaskSet
 from pivotgym.envs.trajectory import Task
@@ -179,6 +179,7 @@ class SteadySession:
             host,
             setup=self._tasks.setup_script(self._spec),
             probe=self._tasks.probe(self._spec),
+            preload=self._preload(),
         )
         asked = self._tasks.goal_script(self._spec) if look else None
 
@@ -189,6 +190,12 @@ class SteadySession:
             return await session.view() if look else None
 
         return browser.run(work(), TURN_SECONDS)
+
+    def _preload(self) -> Preload | None:
+        if not self._tasks.stateless:
+            return None
+        host = SiteHost(self._tasks.open(self._task, self._spec))
+        return Preload(self._spec.url, float(self._spec.step_ms), host)
 
     def _steadily(self, attempt: Callable[[], T]) -> T:
         """Tries until the browser lives through it.

@@ -82,6 +82,8 @@ class Request:
         query: what stood behind ``?``, or ``""``.
         headers: by lower-case name; the last one where a name came twice.
         body: at most 64 MiB.
+        scheme: ``http``, or ``https`` for a site that intercepts requests.
+        port: ``:8080`` where the URL names one, else ``""``.
     """
 
     method: str
@@ -90,6 +92,8 @@ class Request:
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    scheme: str = "http"
+    port: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ class Site(Protocol):
     It is called by one thread at a time, never by two at once, though not always by the same one. ``handle`` has to
     answer within milliseconds: all environments of the process wait for it. The same requests in the same order from
     the same state must bring the same answers (ids, times and random tokens come from the task's seed and clock).
+
+    A site with an attribute ``intercepts`` that is true answers every request of its pages inside the browser, also
+    ``https`` ones; without it, it is an HTTP server, which is faster and uses the browser's cache.
     """
 
     def handle(self, request: Request) -> Answer | None:
@@ -167,6 +174,8 @@ class TaskSet(ABC):
     """A family of tasks with one way of serving and judging them. Stateless; one instance serves the process."""
 
     name: ClassVar[str] = ""
+    stateless: ClassVar[bool] = False
+    """Whether the start page depends on its URL alone: then it may be loaded before an episode begins."""
 
     @abstractmethod
     def tasks(self) -> Sequence[Task]:
