@@ -83,7 +83,8 @@ def split_of(task: Task) -> str | None:
 class Convert:
     """Convert a trajectory file to another format; the source's format is recognised.
 
-    FILE may be bundled:terminal, bundled:repo or bundled:servicedesk, the recordings that come with the package.
+    FILE may be bundled:servicedesk, bundled:terminal, bundled:repo, bundled:browser or bundled:search, the recordings
+    that come with the package.
     """
 
     file: Positional[Path]
