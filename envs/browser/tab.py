@@ -65,7 +65,7 @@ class Tab:
         self._changed = asyncio.Event()
         self._frame = ""
         self._stops = 0
-        self._first_stop = 0
+        self._documents = self._first_document = 0
         self._step = 0
         self.closed = False
         self.url, self.title, self.clipboard = "about:blank", "", ""
@@ -96,12 +96,16 @@ class Tab:
             self._loading.discard(found["frameId"])
             self._stops += found["frameId"] == self._frame
 
+        def replaced(found: JsonObject) -> None:
+            self._documents += "parentId" not in found["frame"]
+
         def requested(found: JsonObject) -> None:
             if found.get("disposition", "currentTab") == "currentTab" and found.get("delay", 0) < 1:
                 self._requested[found["frameId"]] = time.monotonic()
 
         on("Page.frameStartedLoading", started)
         on("Page.frameStoppedLoading", stopped)
+        on("Page.frameNavigated", replaced)
         on("Page.frameDetached", stopped)
         on("Page.frameRequestedNavigation", requested)
         on("Page.frameScheduledNavigation", requested)
@@ -197,7 +201,7 @@ class Tab:
             BrowserGone: it is not there any more.
         """
         deadline = time.monotonic() + SETTLE_SECONDS if deadline is None else deadline
-        self._first_stop = self._stops
+        self._first_document = self._documents
         unfinished: float | None = None
         self._step += 1
         while True:
@@ -229,7 +233,7 @@ class Tab:
     async def _wait_for_loads(self, deadline: float) -> None:
         """Waits until no document is being loaded any more."""
         while self._loading or self._requested:
-            if self._stops - self._first_stop > MAX_LOADS:
+            if self._documents - self._first_document > MAX_LOADS:
                 await self._stop_loading()
                 raise PageFault("page_restless", f"the page loaded {MAX_LOADS} documents one after the other")
             if self.dead is not None:
