@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
+import re
+import sys
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 from apps_client import Client
 
+from pivotgym.envs.browser import apps
 from pivotgym.envs.browser.apps.shop import ShopTasks
 from pivotgym.envs.browser.apps.shop.app import Shop
 from pivotgym.envs.browser.apps.spec import choose, count, fill, link, pick, press, tick
@@ -18,7 +22,7 @@ from pivotgym.envs.browser.apps.tracker import TrackerTasks
 from pivotgym.envs.browser.apps.tracker.app import Tracker
 from pivotgym.envs.browser.apps.web import WebApp
 from pivotgym.envs.browser.tasks import BrowserTask, Request, get_task_set
-from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.errors import BadInput, MissingExtra, NotRestorable
 from pivotgym.envs.trajectory import Task
 
 SETS: dict[str, AppTasks] = {"shop": ShopTasks(), "tracker": TrackerTasks()}
@@ -166,13 +170,21 @@ def test_wrong_addresses(name: str) -> None:
     assert client.request("GET", f"http://{name}.test/static/../web.py").status == 404
     assert client.request("GET", f"http://{name}.test/static/style.css").status == 200
     assert client.request("DELETE", f"http://{name}.test/").status == 405
+    assert client.site.save() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_junk_in_addresses_and_forms_breaks_nothing(name: str) -> None:
+    client = visit(name)
+    before = client.site.save()
     rules = (Shop if name == "shop" else Tracker).rules
-    token = str(client.site.save() and client.soup.select_one("input[name=csrf]")["value"])  # type: ignore[index]
+    hidden = client.soup.select_one("input[name=csrf]")
+    assert hidden is not None
+    token = str(hidden["value"])
     for rule, junk in itertools.product(rules, JUNK):
-        url = "".join(junk if dynamic else text for dynamic, text in rule._trace if text != "|")
+        path = re.sub(r"<[^>]+>", lambda _: junk, rule.rule)
         method = "POST" if "POST" in (rule.methods or ()) else "GET"
         if rule.arguments or method == "GET":
-            path = "/" + url.lstrip("/")
             body = urlencode({"csrf": token, "rating": junk, "ticket": junk, "label": junk, "quantity": junk}).encode()
             answer = client.request(method, f"http://{name}.test{path}?page={junk}&max={junk}&label={junk}", body)
             assert answer.status < 500, (method, path)
@@ -335,6 +347,12 @@ def test_splits_and_unknown_tasks() -> None:
         old = Task(env="pivotgym/Browser-v0", id="old", data=data)
         with pytest.raises(NotRestorable):
             tasks.open(old, BrowserTask.of(old))
+
+
+def test_without_werkzeug_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "werkzeug", None)
+    with pytest.raises(MissingExtra, match=r"werkzeug is not installed: pip install 'pivotgym\[browser\]'"):
+        importlib.reload(apps)
 
 
 def _problems(client: Client) -> list[str]:

@@ -1,7 +1,7 @@
 """What both applications stand on: routing, sessions, form tokens, pages, errors, one SQLite database.
 
-Reading a page never writes: every GET is a function of the database, the URL and the cookie, so that reloading a page
-after a restore shows the same page. Notices after a redirect therefore travel as a code in the URL (``?notice=added``).
+Reading a page never writes (but for the link that signs in): every GET is a function of the database, the URL and the
+cookie, so that reloading a page after a restore shows the same page. Notices after a redirect therefore travel as a code in the URL (``?notice=added``).
 Time is the application's own: one minute passes with every form that is accepted.
 """
 
@@ -19,21 +19,16 @@ from typing import Any, ClassVar, NoReturn
 from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request as HttpRequest
+from werkzeug.wrappers import Response as HttpResponse
 
 from pivotgym.envs.browser.apps.forms import Form
 from pivotgym.envs.browser.apps.judge import rows
 from pivotgym.envs.browser.tasks import Answer, Request
-from pivotgym.envs.errors import MissingExtra
 from pivotgym.envs.snapshots import State
 from pivotgym.envs.tools.sqlite_state import SqliteState
-
-try:
-    from werkzeug.exceptions import Forbidden, HTTPException, NotFound
-    from werkzeug.routing import Map, Rule
-    from werkzeug.wrappers import Request as HttpRequest
-    from werkzeug.wrappers import Response as HttpResponse
-except ImportError as error:  # pragma: no cover
-    raise MissingExtra("werkzeug", "browser") from error
 
 HERE = Path(__file__).parent
 COOKIE = "sid"
