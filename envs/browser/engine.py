@@ -213,6 +213,11 @@ def engine() -> Engine:
         return _ENGINE
 
 
+def running() -> Engine | None:
+    """This process's engine, if it has one."""
+    return _ENGINE
+
+
 def shutdown() -> None:
     """Ends this process's browser, if there is one; the next page starts another."""
     global _ENGINE

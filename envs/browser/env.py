@@ -52,7 +52,6 @@ class BrowserEnv(AgentEnv):
         super().__init__(config, render_mode=render_mode, **options)
         self._browser: SteadySession | None = None
         self._spec: BrowserTask | None = None
-        self._missing: list[str] = []
 
     @property
     def browser(self) -> SteadySession:

@@ -66,7 +66,6 @@ class Slot:
     context: BrowserContext
     proxy: Proxy
     tab: Tab
-    start: int
     origins: set[str] = field(default_factory=set)
     soiled: str | None = None
     ready: tuple[str, float] | None = None
@@ -187,7 +186,7 @@ class Slots:
         except BaseException:
             await proxy.stop()
             raise
-        return Slot(kind, context, proxy, tab, self._engine.starts)
+        return Slot(kind, context, proxy, tab)
 
     async def _clean(self, slot: Slot, preload: Preload | None) -> None:
         await self._lull()

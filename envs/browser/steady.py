@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pivotgym.envs.browser.engine import BrowserError, BrowserGone, engine
+from pivotgym.envs.browser.engine import BrowserError, BrowserGone, Engine, engine, running
 from pivotgym.envs.browser.proxy import SiteHost
 from pivotgym.envs.browser.session import Call, Done, Session, differing
 from pivotgym.envs.browser.slots import Preload, slots_of
@@ -48,6 +48,7 @@ class SteadySession:
         self._turns: list[tuple[Call, ...]] = []
         self._host = SiteHost(None)
         self._session: Session | None = None
+        self._engine: Engine | None = None
         self._view: PageView | None = None
         self.goal: str | None = None
         self.revivals = 0
@@ -137,9 +138,10 @@ class SteadySession:
     def close(self) -> None:
         """Gives everything back."""
         session, self._session = self._session, None
-        if session is not None:
+        browser = running()
+        if session is not None and browser is not None and browser is self._engine:
             with contextlib.suppress(Exception):
-                engine().run(session.close(), 30.0)
+                browser.run(session.close(), 30.0)
         site, self._host = self._host.site, SiteHost(None)
         if site is not None:
             site.close()
@@ -172,7 +174,7 @@ class SteadySession:
         """A fresh session of the task, at its first page."""
         self.close()
         self._host = host = SiteHost(self._tasks.open(self._task, self._spec))
-        browser = engine()
+        self._engine = browser = engine()
         self._session = session = Session(
             slots_of(browser),
             self._spec,
