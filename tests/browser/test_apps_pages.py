@@ -182,7 +182,7 @@ def test_junk_in_addresses_and_forms_breaks_nothing(name: str) -> None:
     assert hidden is not None
     token = str(hidden["value"])
     for rule, junk in itertools.product(rules, JUNK):
-        path = re.sub(r"<[^>]+>", lambda _: junk, rule.rule)
+        path = junk.join(re.split(r"<[^>]+>", rule.rule))
         method = "POST" if "POST" in (rule.methods or ()) else "GET"
         if rule.arguments or method == "GET":
             body = urlencode({"csrf": token, "rating": junk, "ticket": junk, "label": junk, "quantity": junk}).encode()
