@@ -1,8 +1,8 @@
 """What both applications stand on: routing, sessions, form tokens, pages, errors, one SQLite database.
 
 Reading a page never writes (but for the link that signs in): every GET is a function of the database, the URL and the
-cookie, so that reloading a page after a restore shows the same page. Notices after a redirect therefore travel as a code in the URL (``?notice=added``).
-Time is the application's own: one minute passes with every form that is accepted.
+cookie, so that reloading a page after a restore shows the same page. Notices after a redirect therefore travel as a
+code in the URL (``?notice=added``). Time is the application's own: one minute passes with every form that is accepted.
 """
 
 from __future__ import annotations
