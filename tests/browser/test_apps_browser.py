@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Agent, BrowserEnv
+from web_pages import Agent, BrowserEnv
 
 from pivotgym.envs.browser.apps.generate import KINDS, act, play, record
 from pivotgym.envs.browser.apps.spec import Step, choose, count, fill, link, press, say, tick

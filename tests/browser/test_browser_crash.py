@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Agent
+from web_pages import Agent
 
 from pivotgym.envs.browser import steady
 from pivotgym.envs.browser.engine import BrowserError, engine
@@ -139,7 +139,7 @@ def test_a_browser_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatc
 RUN = """
 import sys, time
 sys.path[:0] = {path!r}
-from conftest import Agent
+from web_pages import Agent
 from pivotgym.envs.browser.env import BrowserEnv
 agent = Agent(BrowserEnv())
 agent.open("<p>Here</p>")

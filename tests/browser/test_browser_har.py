@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Agent
+from web_pages import Agent
 
 from pivotgym.envs.browser.har import NoGoal, har_task
 from pivotgym.envs.errors import BadInput

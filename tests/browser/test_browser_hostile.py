@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Agent, PagesTasks
+from web_pages import Agent, PagesTasks
 
 from pivotgym.envs.browser import tab
 from pivotgym.envs.browser.env import BrowserEnv, PageNotShown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Agent
+from web_pages import Agent
 
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.miniwob import miniwob_task
@@ -83,7 +83,7 @@ def test_effects_show_what_changed_and_the_parent_stays(agent: Agent) -> None:
 
 
 def test_a_state_that_cannot_be_reached_again_is_an_error(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    from conftest import PagesSite
+    from web_pages import PagesSite
 
     from pivotgym.envs.browser.engine import BrowserError
 

@@ -11,7 +11,7 @@ import pytest
 
 needs.require("miniwob", "browser")
 
-from conftest import Agent  # noqa: E402
+from web_pages import Agent  # noqa: E402
 
 from pivotgym.envs.browser.actions import parse_calls  # noqa: E402
 from pivotgym.envs.browser.env import BrowserEnv  # noqa: E402

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from conftest import Agent
+from web_pages import Agent
 
 FORM = """<title>Form</title>
 <h1>Order</h1>
