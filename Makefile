@@ -50,7 +50,7 @@ $(VENV)/.installed: pyproject.toml
 	    rm -rf $(VENV); $$python -m venv $(VENV); fi
 	$(PY) -m pip install -qq --upgrade pip setuptools wheel
 	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -qq '$(TORCH)' || $(PY) -m pip install -qq torch
-	$(PY) -m pip install -qq -e '.[dev,datasets,docker,embedded,mcp,repo,swebench,tau2,terminal-bench]' --config-settings editable_mode=strict
+	$(PY) -m pip install -qq -e '.[browser,dev,datasets,docker,embedded,mcp,repo,search,swebench,tau2,terminal-bench]' --config-settings editable_mode=strict
 	@touch $@
 
 lint: sync

@@ -23,6 +23,8 @@ def register_envs() -> None:
     gym.register("Tools-v0", entry_point="pivotgym.envs.tools.env:ToolsEnv")
     gym.register("Terminal-v0", entry_point="pivotgym.envs.terminal.env:TerminalEnv")
     gym.register("Repo-v0", entry_point="pivotgym.envs.repo.env:RepoEnv")
+    gym.register("Browser-v0", entry_point="pivotgym.envs.browser.env:BrowserEnv")
+    gym.register("Search-v0", entry_point="pivotgym.envs.search.env:SearchEnv")
 
 
 def register_all() -> None:

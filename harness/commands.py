@@ -61,7 +61,9 @@ def bundled_file(path: Path) -> Path:
     if not str(path).startswith("bundled:"):
         return path
     files = {
+        "browser": "browser/apps/trajectories.jsonl.gz",
         "repo": "repo/bundled/trajectories.jsonl.gz",
+        "search": "search/bundled/trajectories.jsonl.gz",
         "terminal": "terminal/bundled/trajectories.jsonl.gz",
         "servicedesk": "tools/servicedesk/trajectories.jsonl.gz",
     }
@@ -81,7 +83,8 @@ def split_of(task: Task) -> str | None:
 class Convert:
     """Convert a trajectory file to another format; the source's format is recognised.
 
-    FILE may be bundled:terminal, bundled:repo or bundled:servicedesk, the recordings that come with the package.
+    FILE may be bundled:servicedesk, bundled:terminal, bundled:repo, bundled:browser or bundled:search, the recordings
+    that come with the package.
     """
 
     file: Positional[Path]

@@ -84,11 +84,18 @@ def _repo(options: VerifierOptions) -> Verifier:
     return RepoEffects(TerminalEffects(_talk(options), options.max_extra_calls, options.incidental))
 
 
+def _search(options: VerifierOptions) -> Verifier:
+    from pivotgym.verifiers.search import SearchEffects
+
+    return SearchEffects(options.max_extra_calls)
+
+
 _FACTORIES: dict[str, Factory] = {
     "exact": lambda options: ExactMatch(),
     "tool_call": lambda options: ToolCallMatch(_talk(options)),
     "effects": lambda options: Effects(_talk(options), options.max_extra_calls),
     "repo_effects": _repo,
+    "search_effects": _search,
     "terminal_effects": _terminal,
     "goal": lambda options: Goal(),
     "continuation": lambda options: Continuation(_talk(options)),

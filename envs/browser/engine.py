@@ -1,0 +1,243 @@
+"""The one Chromium of this process, and the thread that talks to it.
+
+Playwright's objects belong to one event loop, so a thread of their own runs that loop and everything else hands it
+coroutines. A browser that died is started again by whoever asks next. It dies with this process, however that ends:
+Playwright's driver reads a pipe that closes then, and Chromium one of the driver's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pivotgym.envs.errors import InfrastructureError, MissingExtra
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Playwright
+
+T = TypeVar("T")
+CHROMIUM = "PIVOTGYM_CHROMIUM"
+"""Environment variable: the Chromium to run. Default: the system's, else the one Playwright downloaded."""
+# Debian's binary comes first: the script around it adds switches and extensions of the machine.
+_NAMES = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+# Chromium takes the last list it is given, so this one holds Playwright's too.
+_FEATURES_OFF = (
+    "AimEnabled",
+    "AutofillServerCommunication",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "ThirdPartyStoragePartitioning",
+)
+_ARGUMENTS = (
+    f"--disable-features={','.join(_FEATURES_OFF)}",
+    "--disable-gpu",
+    "--disable-site-isolation-trials",  # frames of other origins in the same process: one session reads them all
+    "--dns-prefetch-disable",
+    "--no-pings",
+    "--disable-quic",
+    # Pages reach this process's own proxies and nothing else, also by ways that go past a proxy.
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--proxy-server=http://127.0.0.1:9",
+    "--proxy-bypass-list=<-loopback>",
+    "--font-render-hinting=none",
+    "--force-color-profile=srgb",
+    "--force-device-scale-factor=1",
+    "--hide-scrollbars",
+    "--mute-audio",
+)
+START_SECONDS = 60.0
+"""How long Chromium may take to start."""
+
+
+class BrowserError(InfrastructureError):
+    """The browser could not be started, or died again and again."""
+
+
+class BrowserGone(Exception):
+    """The browser, or the page's process, is not there any more. Whoever holds state in it builds it anew."""
+
+
+class Engine:
+    """Chromium and the event loop around it; one a process, see :func:`engine`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="pivotgym-browser", daemon=True)
+        self._playwright: Playwright | None = None
+        self._browser: Browser | None = None
+        self._dead: list[tuple[Browser | None, Playwright | None]] = []
+        self._starting: asyncio.Lock | None = None
+        self.starts = 0
+        self.waiting = 0  # how many callers wait for something now
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        # Calls that a dying driver leaves unanswered have nobody to tell; those somebody waits for are told.
+        self._loop.set_exception_handler(lambda loop, context: None)
+        self._loop.run_forever()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop everything of the browser lives in."""
+        return self._loop
+
+    def run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """Runs ``work`` in the browser's thread and waits for it.
+
+        Raises:
+            BrowserError: it took longer than ``seconds``.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("called from the browser's own thread")
+        future = asyncio.run_coroutine_threadsafe(self._foreground(work, seconds), self._loop)
+        try:
+            return future.result()
+        except TimeoutError as error:
+            raise BrowserError(f"the browser did not answer within {seconds:.0f} s") from error
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _foreground(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        self.waiting += 1
+        try:
+            return await asyncio.wait_for(work, seconds)
+        finally:
+            self.waiting -= 1
+
+    async def browser(self) -> Browser:
+        """The running browser, started if there is none. Raises BrowserError, MissingExtra."""
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            if self._browser is not None and self._browser.is_connected():
+                return self._browser
+            await self._end()
+            last: Exception | None = None
+            for pause in (0.2, 1.0, 0.0):
+                try:
+                    self._browser = await asyncio.wait_for(self._start(), START_SECONDS)
+                    self.starts += 1
+                    return self._browser
+                except MissingExtra:
+                    raise
+                except Exception as error:
+                    last = error
+                    await self._end()
+                    await asyncio.sleep(pause)
+            raise BrowserError(f"Chromium does not start: {last}; install it (apt-get install chromium)") from last
+
+    def lost(self, browser: Browser) -> None:
+        """``browser`` turned out to be dead, whether or not it was noticed: the next one to ask starts another."""
+        if self._browser is browser:
+            self._dead.append((browser, self._playwright))
+            self._browser = self._playwright = None
+
+    async def _start(self) -> Browser:
+        try:
+            from playwright.async_api import async_playwright
+        except ImportError:
+            raise MissingExtra("playwright", "browser") from None
+        self._playwright = await async_playwright().start()
+        path = os.environ.get(CHROMIUM) or next(filter(None, map(shutil.which, _NAMES)), None)
+        return await self._playwright.chromium.launch(
+            executable_path=path,
+            headless=True,
+            args=list(_ARGUMENTS),
+            ignore_default_args=["--disable-popup-blocking"],  # pop-ups only come of the agent's own clicks
+            chromium_sandbox=False,
+            handle_sigint=False,
+            handle_sigterm=False,
+            handle_sighup=False,
+        )
+
+    async def _end(self) -> None:
+        dead, self._dead = [*self._dead, (self._browser, self._playwright)], []
+        self._browser = self._playwright = None
+        for browser, playwright in dead:
+            for part in (browser.close() if browser else None, playwright.stop() if playwright else None):
+                if part is not None:
+                    with contextlib.suppress(Exception):
+                        await asyncio.wait_for(part, 10.0)
+
+    def stop(self) -> None:
+        """Ends the browser and the thread."""
+        if not self._thread.is_alive():
+            return
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(20.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    def _abandon(self) -> None:
+        """In a forked child: the browser is the parent's, and must end with it although this process lives on."""
+        process = getattr(getattr(getattr(self._playwright, "_connection", None), "_transport", None), "_proc", None)
+        transport = getattr(process, "_transport", None)
+        for number in (0, 1):
+            pipe = transport.get_pipe_transport(number) if transport is not None else None
+            handle = pipe.get_extra_info("pipe") if pipe is not None else None
+            if handle is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    os.close(handle.fileno())
+
+
+_ENGINE: Engine | None = None
+_LOCK = threading.Lock()
+
+
+def engine() -> Engine:
+    """This process's engine; the browser itself starts with the first page."""
+    global _ENGINE
+    with _LOCK:
+        if _ENGINE is None:
+            _ENGINE = Engine()
+        return _ENGINE
+
+
+def running() -> Engine | None:
+    """This process's engine, if it has one."""
+    return _ENGINE
+
+
+def shutdown() -> None:
+    """Ends this process's browser, if there is one; the next page starts another."""
+    global _ENGINE
+    with _LOCK:
+        ended, _ENGINE = _ENGINE, None
+    if ended is not None:
+        ended.stop()
+
+
+def _after_fork() -> None:
+    global _ENGINE, _LOCK
+    _LOCK = threading.Lock()
+    parents, _ENGINE = _ENGINE, None
+    if parents is not None:
+        parents._abandon()
+        _KEPT.append(parents)
+
+
+_KEPT: list[Engine] = []
+"""Engines of the parent process: never collected here, as that would touch what is the parent's."""
+
+atexit.register(shutdown)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,147 @@
+"""The only thing a page can reach: a proxy of its own, in this process, that serves the episode's site.
+
+URLs are the same in every environment (``http://shop.test/``), nothing leaves the machine, and what nobody serves is
+refused and noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import h11
+
+from pivotgym.envs.browser.tasks import Answer, Request, Site
+
+MAX_REQUEST = 64 * 1024 * 1024
+MAX_RESPONSE = 32 * 1024 * 1024
+"""Bytes of one response; a larger one is refused and noted: no page an agent reads is that large."""
+MAX_NOTES = 50
+_IDLE_SECONDS = 300.0
+
+
+class SiteHost:
+    """The site of one episode behind a lock, with notes on what was asked in vain."""
+
+    def __init__(self, site: Site | None) -> None:
+        self.site = site
+        self.lock = threading.Lock()
+        self.missing: list[str] = []
+
+    def answer(self, request: Request, url: str) -> Answer:
+        """The site's answer, or an error page that is noted."""
+        if self.site is None:
+            return self._refuse(502, url, "nothing is served to this page")
+        try:
+            with self.lock:
+                found = self.site.handle(request)
+        except Exception as error:  # a site of our own that raises is a bug there, and the page sees a server error
+            return self._refuse(500, url, f"the site raised {type(error).__name__}: {error}")
+        if found is None:
+            return self._refuse(404, url, "not served")
+        if len(found.body) > MAX_RESPONSE:
+            return self._refuse(502, url, f"larger than {MAX_RESPONSE} bytes")
+        return found
+
+    def refuse(self, url: str) -> None:
+        """Notes a request that was refused."""
+        if getattr(self.site, "intercepts", False):
+            return  # a connection made in advance: requests themselves never come to the proxy
+        self._refuse(502, url, "refused")
+
+    def _refuse(self, status: int, url: str, why: str) -> Answer:
+        # Browsers ask for it by themselves; its absence says nothing about a recording.
+        if not url.endswith("/favicon.ico") and len(self.missing) < MAX_NOTES:
+            self.missing.append(f"{url[:500]}: {why}")
+        return Answer(status, [("Content-Type", "text/plain; charset=utf-8")], why.encode())
+
+
+class Proxy:
+    """An HTTP proxy on a port of its own; ``host`` may be exchanged between episodes."""
+
+    def __init__(self) -> None:
+        self.host = SiteHost(None)
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> str:
+        """Starts listening; gives the proxy's address."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        """Stops listening and closes every connection."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._open):
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=256 * 1024)
+        try:
+            while await self._exchange(connection, reader, writer):
+                connection.start_next_cycle()
+        except (h11.ProtocolError, ConnectionError, TimeoutError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                await writer.wait_closed()
+
+    async def _exchange(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """One request and its response; False where the connection has to be closed."""
+        head = await _next(connection, reader)
+        if not isinstance(head, h11.Request):
+            return False
+        body = bytearray()
+        while isinstance(part := await _next(connection, reader), h11.Data):
+            body += part.data
+            if len(body) > MAX_REQUEST:
+                return False
+        url, method = head.target.decode("latin-1"), head.method.decode("latin-1").upper()
+        if method == "CONNECT":  # TLS, web sockets: nothing here speaks them
+            self.host.refuse(f"https://{url}")
+            answer = Answer(502)
+        else:
+            named = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+            answer = self.host.answer(request_of(method, url, named, bytes(body)), url)
+        headers = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
+        if not any(name.lower() == "cache-control" for name, _ in headers):
+            headers.append(("Cache-Control", "no-store"))
+        headers.append(("Content-Length", str(len(answer.body))))
+        encoded = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        response = connection.send(h11.Response(status_code=answer.status, headers=encoded)) or b""
+        if method != "HEAD" and answer.body:
+            response += connection.send(h11.Data(data=answer.body)) or b""
+        response += connection.send(h11.EndOfMessage()) or b""
+        writer.write(response)
+        await writer.drain()
+        return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+
+def request_of(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
+    """A request as a site gets it."""
+    parts = urlsplit(url)
+    lower = {name.lower(): value for name, value in headers.items()}
+    host = (parts.hostname or lower.get("host", "").partition(":")[0]).lower()
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:  # none that can be
+        port = ""
+    return Request(method.upper(), host, parts.path or "/", parts.query, lower, body, parts.scheme or "http", port)
+
+
+async def _next(connection: h11.Connection, reader: asyncio.StreamReader) -> object:
+    while True:
+        event = connection.next_event()
+        if event is not h11.NEED_DATA:
+            return event
+        connection.receive_data(await asyncio.wait_for(reader.read(65536), _IDLE_SECONDS))

@@ -1,0 +1,56 @@
+"""What every test of browsers starts from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import needs
+import pytest
+
+from pivotgym.envs.snapshots import SnapshotStore
+
+WITHOUT_BROWSER = {"test_apps_pages.py", "test_apps_tasks.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever drives Chromium is exhaustive for now: its time on a busy machine has not been measured."""
+    for item in items:
+        if item.path.parent.name == "browser" and item.path.name not in WITHOUT_BROWSER:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _parts(request: pytest.FixtureRequest) -> None:
+    needs.require("werkzeug", "browser")
+    if request.path.name not in WITHOUT_BROWSER:
+        needs.require("playwright", "browser")
+        needs.require("h11", "browser")
+        if not any(map(shutil.which, ("/usr/lib/chromium/chromium", "chromium", "google-chrome", "chromium-browser"))):
+            needs.missing("Chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture
+def make_env() -> Iterator[Callable[..., Any]]:
+    """Makes environments, and closes them."""
+    made: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        from pivotgym.envs.browser.env import BrowserEnv
+
+        env = BrowserEnv(**{"snapshots": SnapshotStore(), **options})
+        made.append(env)
+        return env
+
+    yield make
+    for env in made:
+        env.close()
+
+
+@pytest.fixture
+def agent(make_env: Callable[..., Any]) -> Any:
+    """An agent in an environment of its own."""
+    from web_pages import Agent
+
+    return Agent(make_env())

@@ -1,0 +1,185 @@
+"""Chromium dies: the episode goes on, and nothing is scored for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from web_pages import Agent
+
+from pivotgym.envs.browser import steady
+from pivotgym.envs.browser.engine import BrowserError, engine
+from pivotgym.envs.browser.env import BrowserEnv
+
+PAGE = """<title>Boxes</title><input type=checkbox aria-label=one><input type=checkbox aria-label=two>
+<button onclick="fetch('/count').then((r) => r.text()).then((t) => { document.title = t; })">Count</button>
+<button onclick="document.title = 'won'">Win</button>"""
+
+
+def descendants(parent: int) -> dict[int, str]:
+    """Every process below ``parent``, with its command line."""
+    found: dict[int, str] = {}
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+        except (OSError, ValueError):
+            continue
+    waiting = [parent]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            try:
+                found[child] = (Path("/proc") / str(child) / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            waiting.append(child)
+    return found
+
+
+def kill(which: str) -> int:
+    """Kills this process's Chromium: ``browser`` all of it, ``renderer`` what shows pages, ``driver`` Playwright."""
+    marks = {"renderer": "--type=renderer", "driver": "run-driver"}
+    killed = 0
+    for number, line in descendants(os.getpid()).items():
+        chromium = "chrom" in line.split(" ")[0]
+        root = which == "browser" and chromium and "--type=" not in line
+        if root or (which in marks and marks[which] in line):
+            os.kill(number, signal.SIGKILL)
+            killed += 1
+    assert killed, which
+    return killed
+
+
+@pytest.mark.parametrize("which", ["browser", "renderer", "driver"])
+def test_a_killed_browser_is_replaced_and_the_episode_goes_on(agent: Agent, which: str) -> None:
+    agent.open(PAGE)
+    agent.click("'one'")
+    agent.click("button 'Count'")
+    seen = agent.seen
+    assert "Title: <p>Count 1</p>" in seen
+    kill(which)
+    after = agent.click("'two'")
+    assert "checkbox 'one', clickable, visible, checked='true'" in after
+    assert "checkbox 'two', clickable, visible, focused, checked='true'" in after
+    assert "Title: <p>Count 1</p>" in after, "the site's state was rebuilt, not counted twice"
+    assert agent.env.browser.revivals >= 1
+    agent.click("button 'Win'")
+    assert agent.last[:2] == (1.0, True)
+
+
+def test_every_environment_of_a_killed_browser_goes_on(make_env: Callable[..., BrowserEnv]) -> None:
+    agents = [Agent(make_env()) for _ in range(3)]
+    for position, one in enumerate(agents):
+        one.open(PAGE)
+        for _ in range(position):
+            one.click("button 'Count'")
+    fork = agents[2].env.fork()
+    kill("browser")
+    for position, one in enumerate(agents):
+        assert f"Count {position + 1}" in one.click("button 'Count'")
+    try:
+        assert "Count 3" in Agent(fork).click("button 'Count'")
+    finally:
+        fork.close()
+    assert agents[0].env.screenshot().startswith(b"\x89PNG")
+
+
+def test_a_browser_that_dies_during_a_restore_is_replaced(agent: Agent) -> None:
+    agent.open(PAGE)
+    agent.click("'one'")
+    agent.click("'two'")
+    recording = agent.recording()
+    agent.env.reset(options={"trajectory": recording, "turn": 1})
+    kill("browser")
+    _, info = agent.env.reset(options={"trajectory": recording, "turn": 1})
+    assert info["restore"].fidelity == 1.0
+    kill("driver")
+    assert agent.env.effect(recording.action(1)).changes
+
+
+def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.open(PAGE)
+    turn = steady.Session.turn
+
+    async def deadly(self: steady.Session, calls: object) -> object:
+        kill("browser")
+        return await turn(self, calls)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(steady.Session, "turn", deadly)
+    with pytest.raises(BrowserError, match="died 4 times"):
+        agent.click("button 'Win'")
+    assert agent.env.episode.termination == "infrastructure_error"
+    monkeypatch.undo()
+    agent.open(PAGE)
+    agent.click("button 'Win'")
+    assert agent.last[0] == 1.0
+
+
+def test_a_browser_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
+    from pivotgym.envs.browser.engine import CHROMIUM, shutdown
+
+    shutdown()
+    monkeypatch.setenv(CHROMIUM, "/bin/false")
+    with pytest.raises(BrowserError, match="Chromium does not start"):
+        agent.open(PAGE)
+    monkeypatch.delenv(CHROMIUM)
+    shutdown()
+    assert "Title: Boxes" in agent.open(PAGE)
+
+
+RUN = """
+import sys, time
+sys.path[:0] = {path!r}
+from web_pages import Agent
+from pivotgym.envs.browser.env import BrowserEnv
+agent = Agent(BrowserEnv())
+agent.open("<p>Here</p>")
+print("ready", flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "exit", "error"])
+def test_nothing_is_left_running(end: str) -> None:
+    ends = {"killed": "time.sleep(600)", "exit": "sys.exit(0)", "error": "raise ValueError"}
+    path = [str(Path(__file__).parent), *sys.path]
+    program = RUN.format(path=path, end=ends[end])
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        below = set(descendants(child.pid)) if end == "killed" else set()
+        assert end != "killed" or any("chrom" in line for line in descendants(child.pid).values())
+    finally:
+        if end == "killed":
+            child.kill()
+        child.wait(60)
+    deadline = time.monotonic() + 60
+    while any(_alive(number) for number in below):
+        assert time.monotonic() < deadline, "Chromium outlived its parent"
+        time.sleep(0.1)
+
+
+def _alive(number: int) -> bool:
+    try:
+        return (Path("/proc") / str(number) / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def test_one_browser_serves_all(make_env: Callable[..., BrowserEnv]) -> None:
+    for env in [make_env() for _ in range(4)]:
+        Agent(env).open(PAGE)
+    started = engine().starts
+    roots = [line for line in descendants(os.getpid()).values() if "chrom" in line and "--type=" not in line]
+    assert len([line for line in roots if "remote-debugging-pipe" in line and "sh " not in line]) == 1
+    Agent(make_env()).open(PAGE)
+    assert engine().starts == started

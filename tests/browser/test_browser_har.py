@@ -1,0 +1,113 @@
+"""Recorded sites replay from their archive, and from nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web_pages import Agent
+
+from pivotgym.envs.browser.har import NoGoal, har_task
+from pivotgym.envs.errors import BadInput
+
+
+def entry(url: str, text: str, *, method: str = "GET", kind: str = "text/html", status: int = 200, **more: Any) -> Any:
+    content = {"mimeType": kind, "text": text, **more.pop("content", {})}
+    headers = [{"name": "Content-Type", "value": kind}, {"name": "Content-Encoding", "value": "br"}]
+    headers += [{"name": name, "value": value} for name, value in more.pop("headers", [])]
+    request = {"method": method, "url": url, "headers": [], **more}
+    return {"request": request, "response": {"status": status, "headers": headers, "content": content}}
+
+
+HOME = """<title>News</title><link rel=stylesheet href="/s.css"><img src="https://cdn.example/logo.png" alt=logo>
+<p id=p>…</p><a href="/article?id=1">Article</a><a href="/missing">Missing</a><form method=post action=/search>
+<input name=q aria-label=q><button>Search</button></form>
+<script>fetch("https://api.example/latest", {method: "POST", body: "n=1"}).then((r) => r.json())
+  .then((found) => { document.getElementById("p").textContent = found.text; });</script>"""
+PIXEL = base64.b64encode(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;").decode()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    allow = [("Access-Control-Allow-Origin", "*")]
+    cookie = [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2; Path=/")]
+    entries = [
+        entry("https://news.example/", HOME, headers=cookie),
+        entry("https://news.example/s.css", "p { color: red }", kind="text/css"),
+        entry("https://cdn.example/logo.png", PIXEL, kind="image/gif", content={"encoding": "base64"}),
+        entry(
+            "https://api.example/latest",
+            '{"text": "fresh"}',
+            method="POST",
+            kind="application/json",
+            headers=allow,
+            postData={"text": "n=1"},
+        ),
+        entry("https://news.example/article?id=1", "<title>Article</title><h1>First</h1>"),
+        entry("https://news.example/article?id=1", "<title>Article</title><h1>Again</h1>"),
+        entry("https://news.example/search", "<title>Found</title>", method="POST", postData={"text": "q=cats"}),
+        entry("https://news.example/cancelled", "", status=0),
+    ]
+    path = tmp_path / "news.har"
+    path.write_text(json.dumps({"log": {"version": "1.2", "entries": entries}}))
+    return path
+
+
+def test_a_recorded_site(agent: Agent, archive: Path) -> None:
+    agent.env.reset(options={"task": har_task(archive)})
+    assert "URL: https://news.example/" in agent.seen and "StaticText 'fresh'" in agent.seen
+    assert agent.env.browser.missing == []
+    state = agent.env.browser.view.state if agent.env.browser.view is not None else {}
+    assert [cookie[2:4] for cookie in state["cookies"]] == [["a", "1"], ["b", "2"]]
+    agent.do("fill", bid=agent.id_of("textbox"), value="cats")
+    assert "Title: Found" in agent.click("button 'Search'")
+    agent.do("go_back")
+    assert "heading 'First'" in agent.click("link 'Article'")
+    agent.do("goto", url="https://news.example/")
+    assert "heading 'Again'" in agent.click("link 'Article'")
+    recording = agent.recording()
+    for turn in range(len(recording.turns)):
+        _, info = agent.env.reset(options={"trajectory": recording, "turn": turn, "strict": True})
+        assert info["restore"].fidelity == 1.0 and info["restore"].note is None
+
+
+def test_what_the_archive_lacks_is_reported(agent: Agent, archive: Path) -> None:
+    agent.env.reset(options={"task": har_task(archive)})
+    assert "not served" in agent.click("link 'Missing'")
+    agent.do("goto", url="https://elsewhere.example/x")
+    recording = agent.recording()
+    _, info = agent.env.reset(options={"trajectory": recording, "turn": 1})
+    assert "https://news.example/missing: not served" in info["restore"].note
+    with pytest.raises(NoGoal):
+        agent.env.score()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "no HAR archive"),
+        ('{"log": {}}', "field log.entries: no HAR archive"),
+        ('{"log": {"entries": [{"request": {}}]}}', "field log.entries.0: unusable entry"),
+        ('{"log": {"entries": []}}', "holds no page"),
+    ],
+)
+def test_bad_archives(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "bad.har"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=problem):
+        har_task(path)
+    with pytest.raises(BadInput, match="No such file"):
+        har_task(tmp_path / "none.har")
+
+
+def test_bodies_beside_the_archive_stay_in_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "site.har"
+    path.parent.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    entries = [entry("http://a.example/", "", content={"_file": "../secret"})]
+    path.write_text(json.dumps({"log": {"entries": entries}}))
+    with pytest.raises(BadInput, match="outside the archive's folder"):
+        har_task(path)
