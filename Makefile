@@ -67,11 +67,12 @@ unit: sync
 results: sync
 	$(VENV)/bin/pivotgym demo --seeds 1 2 3 --out runs/results --json docs/results/demo.json
 
-# The committed measurements: medians of one run each (about 15 minutes on 2 cores).
+# The measurements of docs/results anew: medians of one run each (about 15 minutes on 2 cores).
 benchmarks: sync system
 	for what in tools sandbox repo verifiers; do $(VENV)/bin/pivotgym bench $$what --json docs/results/$$what.json; done
 
-# The committed training runs on sandboxes: `make results-terminal`, `make results-repo`.
+# A training run on sandboxes, its figures in place of the committed ones (which earlier, smaller settings gave):
+# `make results-terminal`, `make results-repo`, each about an hour on 2 cores.
 results-terminal: SFT = --epochs 1
 results-repo: SFT = --epochs 1 --options '{"max_length": 1536}'
 results-terminal results-repo: results-%: sync system
