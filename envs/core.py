@@ -338,6 +338,14 @@ class AgentEnv(gym.Env[str, Any], ABC):
             lines.append(f"[{message.role}] {message.text}{calls}")
         return "\n".join(lines)
 
+    def picture(self) -> bytes | None:
+        """The state as a person would see it, as a PNG image; None (the default) where there is nothing to look at.
+
+        Raises:
+            InfrastructureError: what shows it broke.
+        """
+        return None
+
     def close(self) -> None:
         """Frees everything the environment holds."""
         self._release()

@@ -23,9 +23,24 @@ from tyro.conf import subcommand
 from pivotgym.envs.errors import BadInput, PivotGymError
 from pivotgym.harness.commands import Check, Command, Convert, Filter, Profile, Restore, Shell, Train
 from pivotgym.harness.commands_loop import Bench, Demo, Evaluate, Report, WarmStart
-from pivotgym.harness.commands_sandbox import Clean
+from pivotgym.harness.commands_sandbox import Clean, Validate
 
-COMMANDS = (Demo, Convert, Restore, Shell, Profile, Filter, Train, Evaluate, Report, Check, Bench, Clean, WarmStart)
+COMMANDS = (
+    Demo,
+    Convert,
+    Restore,
+    Shell,
+    Profile,
+    Filter,
+    Train,
+    Evaluate,
+    Report,
+    Check,
+    Bench,
+    Validate,
+    Clean,
+    WarmStart,
+)
 
 
 def _command_name(kind: type) -> str:

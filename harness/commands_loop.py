@@ -23,6 +23,8 @@ class Report:
     """Make the page of a run: RUN/report.html, and the same figures as tables here."""
 
     run_folder: Positional[Path]
+    pictures: bool = True
+    """take pictures of the examples' turns where the domain has any (browser pages)"""
     json: Path | None = None
     """also write the figures here"""
 
@@ -32,7 +34,7 @@ class Report:
 
         if not self.run_folder.is_dir():
             raise BadInput("no such folder", file=self.run_folder)
-        page = build_report(self.run_folder)
+        page = build_report(self.run_folder, pictures=self.pictures)
         figures = report_figures(self.run_folder)
         print_run_summary(figures, OUT)
         write_figures(self.json, figures)

@@ -1,12 +1,16 @@
-"""The commands that look after sandboxes: clean."""
+"""The commands that look after sandboxes and what is played in them: clean, validate."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
-from pivotgym.harness.commands import OUT, write_figures
+from pivotgym.envs.trajectory import JsonObject
+from pivotgym.harness.commands import OUT, read_options, split_of, write_figures
 
 
 @dataclass
@@ -47,3 +51,69 @@ class Clean:
                 OUT.print(f"  {note}", highlight=False, markup=False)
         write_figures(self.json, found)
         return True
+
+
+@dataclass
+class Validate:
+    """Try each task's own solution: is it rewarded, and the state before it not? (resumable)
+
+    Tasks that cannot be won, or are won by doing nothing, cost rollouts and teach nothing. Exit status 1 where there is
+    one.
+    """
+
+    env: str = "pivotgym/Repo-v0"
+    """Gymnasium id"""
+    env_options: str = "{}"
+    """keyword arguments of gym.make, as a JSON object"""
+    split: str | None = None
+    """only tasks whose data names this split"""
+    tasks: int | None = None
+    """only the first so many tasks"""
+    out: Path = Path("runs/validate")
+    """the run's folder; OUT/validation.jsonl has a row a task"""
+    workers: int = 2
+    """tasks at a time"""
+    json: Path | None = None
+    """also write the figures here"""
+
+    def run(self) -> bool:
+        """Validates."""
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.turns import make_env
+        from pivotgym.harness.validating import validate_tasks
+
+        options = read_options(self.env_options)
+        env = make_env(self.env, options)
+        try:
+            tasks = [task for task in env.tasks() if self.split is None or split_of(task) == self.split]
+        finally:
+            env.close()
+        with stages() as progress:
+            rows = validate_tasks(
+                lambda: make_env(self.env, options),
+                tasks[: self.tasks],
+                self.out,
+                {"env": self.env, "env_options": options},
+                workers=self.workers,
+                progress=progress,
+            )
+        bad = [row for row in rows if row["status"] != "usable"]
+        if bad:
+            OUT.print(_problems(bad))
+        counts = Counter(str(row["status"]) for row in rows)
+        OUT.print(", ".join(f"{count} {status}" for status, count in counts.most_common()), highlight=False)
+        write_figures(self.json, {"tasks": len(rows), "status": dict(counts), "not_usable": bad})
+        return not bad
+
+
+def _problems(rows: list[JsonObject], most: int = 100) -> Table:
+    table = Table("task", "status", "test", "why")
+    for row in rows[:most]:
+        found = row["problems"] or {"": row["error"]}
+        for name, why in list(found.items())[:5]:
+            table.add_row(row["task"], row["status"], name, str(why)[:300])
+        if len(found) > 5:
+            table.add_row(row["task"], row["status"], f"and {len(found) - 5} more", "")
+    if len(rows) > most:
+        table.add_row(f"and {len(rows) - most} more", "", "", "")
+    return table

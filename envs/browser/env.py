@@ -81,6 +81,10 @@ class BrowserEnv(AgentEnv):
         """The active tab as a PNG image: what is seen of it, or with ``full_page`` all of it."""
         return self.browser.screenshot(full_page)
 
+    def picture(self) -> bytes:
+        """What is seen of the active tab."""
+        return self.screenshot()
+
     # The domain ------------------------------------------------------------------------------------------------
 
     def tasks(self) -> Sequence[Task]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pivotgym.envs.core import EnvConfig
+from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo import prompts
 from pivotgym.envs.repo.grading import grade, run_names
 from pivotgym.envs.repo.normalise import normalise
 from pivotgym.envs.repo.sources import open_repo_tasks
 from pivotgym.envs.repo.tasks import Interface, RepoTask
 from pivotgym.envs.repo.tools import EditorState, Toolbox, cause_in_repository, show_command, show_tool
+from pivotgym.envs.repo.validation import validate
 from pivotgym.envs.sandbox import CommandResult, Snapshot
 from pivotgym.envs.terminal.env import SUBMITTED, NoGoal, TerminalConfig, TerminalEnv, live_snapshot
 from pivotgym.envs.terminal.prepare import built
@@ -21,6 +23,7 @@ from pivotgym.envs.terminal.prompts import BASH_TOOL
 from pivotgym.envs.terminal.tasks import Final, TerminalTask
 from pivotgym.envs.tools.schema import ArgumentError, validate_arguments
 from pivotgym.envs.trajectory import JsonObject, Message, Task, ToolCall
+from pivotgym.envs.validation import Validation
 from pivotgym.envs.verdict import Verdict
 
 
@@ -124,12 +127,17 @@ class RepoEnv(TerminalEnv):
                 child.respond(action, recorded=())
             state = live_snapshot(child.sandbox)
             try:
-                with self._pristine() as pristine:
+                with self._naming_the_task(), self._pristine() as pristine:
                     run = run_names(self.backend, self.spec_of_task, pristine, state, names)
             finally:
                 self.backend.close(state)
         names_passed = tuple(name for name in run.results if run.passed(name))
         return Passing(names_passed, tuple(run.violations), run.change.left_out, run.parts)
+
+    def validate(self) -> Validation:
+        """What this episode's task gives its own solution: :func:`pivotgym.envs.repo.validation.validate`."""
+        with self._naming_the_task(), self._pristine() as pristine:
+            return validate(self.backend, self.spec_of_task, pristine)
 
     def explain(self, action: Message, replayed: Message | None, recorded: Message | None) -> str | None:
         """What the repository has to do with it, else as at a terminal."""
@@ -147,14 +155,22 @@ class RepoEnv(TerminalEnv):
             raise NoGoal(f"task {self.task.id}: the tests that decide are not known")
         if not held:
             held.append(self._final_snapshot())
-        with built(
-            self.backend, self._spec, self.image, store=self.snapshots, key=self._setup_key(self.task)
-        ) as pristine:
+        with self._naming_the_task(), self._pristine() as pristine:
             return grade(self.backend, self.spec_of_task, pristine, held[0])
 
     def _pristine(self) -> AbstractContextManager[Snapshot]:
         """The state every episode of this task begins with."""
         return built(self.backend, self._spec, self.image, store=self.snapshots, key=self._setup_key(self.task))
+
+    @contextmanager
+    def _naming_the_task(self) -> Iterator[None]:
+        """Tasks come in files of thousands; a field's name alone says little."""
+        try:
+            yield
+        except BadInput as error:
+            if error.file is not None:
+                raise
+            raise BadInput(f"task {self.task.id}: {error.problem}", field=error.field) from error
 
     def _tools_on_offer(self) -> list[JsonObject]:
         tools = Toolbox(self.interface).definitions()

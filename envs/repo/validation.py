@@ -1,33 +1,13 @@
-"""Whether a task's own solution is rewarded: what to know of a task before agents play it."""
+"""Whether a repository task's own solution is rewarded: what to know of a task before agents play it."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.repo.grading import run_names
 from pivotgym.envs.repo.patches import patched
 from pivotgym.envs.repo.tasks import RepoTask
 from pivotgym.envs.sandbox import Backend, Snapshot
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a task's own solution earns.
-
-    Attributes:
-        problems: tests that must pass and do not with the solution, or that should fail without it and do not, each
-            with the reason; ``""`` for what concerns them all.
-        left_out: paths of the solution that no change may bring, each with the reason.
-    """
-
-    problems: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def usable(self) -> bool:
-        """Whether an agent that does what the solution does is rewarded, and one that does nothing is not."""
-        return not self.problems
+from pivotgym.envs.validation import Validation
 
 
 def validate(backend: Backend, spec: RepoTask, pristine: Snapshot) -> Validation:

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json
+from pivotgym.envs.trajectory import JsonObject, Message, Trajectory, canonical_json
 from pivotgym.harness.report.candidates import kind_of, number
 from pivotgym.harness.report.files import RunFiles, rows_of
+from pivotgym.harness.report.pictures import Camera
 from pivotgym.harness.report.text import clean
 
 MESSAGES = 4
@@ -19,13 +20,20 @@ POOL = 3
 """Pivots kept of each kind of action while reading; the examples are drawn from these."""
 
 
-def examples(found: RunFiles, limit: int = 6) -> list[JsonObject]:
+def examples(found: RunFiles, limit: int = 6, camera: Camera | None = None) -> list[JsonObject]:
     """Pivots of different kinds of action, those with the most even outcomes first.
+
+    Args:
+        found: the run.
+        limit: how many at most.
+        camera: takes pictures of the state before and after, where the domain has any.
 
     Returns:
         For each: ``trajectory, turn, kind, split, mean, earlier`` (messages left out), ``messages`` and
         ``demonstration`` (each ``role`` and ``text``), ``right`` and ``wrong`` (each ``text, count, reward, rule,
-        reason``). All texts are cut and free of unprintable characters, but not escaped for HTML.
+        reason``), and ``picture`` of the state before. The demonstration and the first action on each side have a
+        ``picture`` of the state after them; it is empty where there is none. All texts are cut and free of unprintable
+        characters, but not escaped for HTML.
     """
     if found.pivots is None or found.profile is None:
         return []
@@ -38,7 +46,7 @@ def examples(found: RunFiles, limit: int = 6) -> list[JsonObject]:
         if key in chosen and key not in made:
             try:
                 trajectory = Trajectory.model_validate(row["trajectory"])
-                made[key] = _example(trajectory, chosen[key], str(row.get("split")))
+                made[key] = _example(trajectory, chosen[key], str(row.get("split")), camera)
             except (ValidationError, IndexError):
                 continue
         if len(made) == len(chosen):
@@ -69,10 +77,17 @@ def _choose(found: RunFiles, limit: int) -> list[JsonObject]:
     return rows[:limit]
 
 
-def _example(trajectory: Trajectory, row: JsonObject, split: str) -> JsonObject:
+def _example(trajectory: Trajectory, row: JsonObject, split: str, camera: Camera | None) -> JsonObject:
     turn = int(row["turn"])
     visible = [message for message in trajectory.prefix(turn) if message.visible_to_agent]
     right, wrong = _actions(row)
+    acted: dict[str, str | Message] = {"demonstration": trajectory.action(turn)}
+    acted |= {side: items[0]["raw"] for side, items in (("right", right), ("wrong", wrong)) if items}
+    pictures = {} if camera is None else camera.of(trajectory, turn, acted)
+    for side, items in (("right", right), ("wrong", wrong)):
+        for place, item in enumerate(items):
+            item["picture"] = pictures.get(side, "") if place == 0 else ""
+            del item["raw"]
     return {
         "trajectory": clean(trajectory.id, 120),
         "turn": turn,
@@ -82,7 +97,12 @@ def _example(trajectory: Trajectory, row: JsonObject, split: str) -> JsonObject:
         "actions": len(row.get("rewards") or []),
         "earlier": max(0, len(visible) - MESSAGES),
         "messages": [{"role": message.role, "text": _message(message)} for message in visible[-MESSAGES:]],
-        "demonstration": {"role": "assistant", "text": _message(trajectory.action(turn))},
+        "picture": pictures.get("before", ""),
+        "demonstration": {
+            "role": "assistant",
+            "text": _message(trajectory.action(turn)),
+            "picture": pictures.get("demonstration", ""),
+        },
         "right": right,
         "wrong": wrong,
     }
@@ -96,6 +116,7 @@ def _actions(row: JsonObject, limit: int = 3) -> tuple[list[JsonObject], list[Js
         shown = distinct.setdefault(
             (str(text), float(reward)),
             {
+                "raw": str(text),
                 "text": clean(text) or "(nothing)",
                 "count": 0,
                 "reward": float(reward),

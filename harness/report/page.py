@@ -1,7 +1,7 @@
 """``report.html``: the run on one self-contained page.
 
-Nothing is fetched and nothing runs: styles and pictures are inline, there is no script, and a content security policy
-forbids both. All texts from recordings and policies are escaped.
+Nothing is fetched and nothing runs: styles, plots and pictures are inline, there is no script, and a content security
+policy forbids both. All texts from recordings and policies are escaped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pivotgym.harness.report import summary, text
 from pivotgym.harness.report.examples import examples
 from pivotgym.harness.report.figures import figures_of
 from pivotgym.harness.report.files import find_files
+from pivotgym.harness.report.pictures import Camera
 from pivotgym.harness.report.plots import Pictures
 
 FOLDER = Path(__file__).parent
@@ -35,12 +36,14 @@ NOT_SHOWN = frozenset({"folder", "command", "title", "warm_start"})
 """Entries of ``run.json`` that have a place of their own on the page."""
 
 
-def build_report(run: Path) -> Path:
+def build_report(run: Path, *, pictures: bool = True) -> Path:
     """Writes ``report.html`` into the run's folder: one self-contained page.
 
     Args:
         run: the folder; whatever parts of a run are in it are reported, the others named with the command that
             makes them.
+        pictures: take pictures of the examples where their domain has any (this restores their turns); False shows
+            those that an earlier report took.
 
     Returns:
         The page.
@@ -49,8 +52,9 @@ def build_report(run: Path) -> Path:
         BadInput: no such folder, or nothing of a run in it.
     """
     found = find_files(Path(run))
-    figures = figures_of(found)
-    page = render(figures, examples(found))
+    with Camera(found, enabled=pictures) as camera:
+        shown = examples(found, camera=camera)
+    page = render(figures_of(found), shown)
     out = found.root / "report.html"
     temporary = out.with_name(".report.html.tmp")
     temporary.write_text(page, encoding="utf-8", errors="replace")
@@ -93,6 +97,7 @@ def render(figures: JsonObject, shown: list[JsonObject]) -> str:
         shipped=_shipped(figures["run"].get("warm_start")),
         cost_rows=summary.cost_rows(cost) if cost else [],
         examples=shown,
+        pictures=any(example["picture"] or example["demonstration"]["picture"] for example in shown),
         command=_command(figures["run"].get("command")),
         facts=_facts(figures["run"]),
         settings=[(name, _json(value)) for name, value in figures["settings"].items()],

@@ -8,9 +8,10 @@ from sandboxes import taken
 from slugs import HIDDEN, NAMES, REFERENCE, slug_task
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.repo.validation import Validation, validate
+from pivotgym.envs.repo.validation import validate
 from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.terminal.prepare import prepare
+from pivotgym.envs.validation import Validation
 
 CONFTEST = """--- a/tests/conftest.py
 +++ b/tests/conftest.py
