@@ -240,6 +240,18 @@ class Trajectory(BaseModel):
         end = turns[turn + 1] if turn + 1 < len(turns) else len(self.messages)
         return self.messages[self._index(turn) + 1 : end]
 
+    def cut(self, turns: int) -> Trajectory:
+        """The first ``turns`` turns with what came back; without the outcome where later ones are cut off.
+
+        Raises:
+            ValueError: not even one turn is asked for.
+        """
+        if turns < 1:
+            raise ValueError(f"a trajectory of {turns} turns")
+        if turns >= len(self.turns):
+            return self
+        return self.model_copy(update={"messages": self.prefix(turns), "outcome": Outcome()})
+
     def _index(self, turn: int) -> int:
         turns = self.turns
         if not 0 <= turn < len(turns):

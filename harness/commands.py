@@ -9,6 +9,7 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from statistics import fmean
@@ -96,6 +97,10 @@ class Convert:
     """format of FILE"""
     split: str | None = None
     """only trajectories whose task is of this split (train, heldout)"""
+    tasks: tuple[str, ...] = ()
+    """only trajectories of these tasks: ids, with * ? [abc] for any characters, any one, one of these"""
+    turns: int | None = None
+    """cut trajectories behind so many turns"""
     skip_bad: bool = False
     """report bad rows and go on instead of stopping at the first"""
 
@@ -105,14 +110,19 @@ class Convert:
 
         errors: list[BadInput] = []
         rows = load_trajectories(bundled_file(self.file), self.source, "skip" if self.skip_bad else "raise", errors)
-        chosen = (
-            row for row in rows if self.split is None or (row.task is not None and split_of(row.task) == self.split)
-        )
+        if self.turns is not None and self.turns < 1:
+            raise BadInput(f"at least 1, not {self.turns}", field="--turns")
+        chosen = (row if self.turns is None else row.cut(self.turns) for row in rows if self._wanted(row.task))
         count = save_trajectories(self.out, chosen, self.to)
         for error in errors:
             OUT.print(f"skipped {error}", highlight=False, markup=False, soft_wrap=True)
         OUT.print(f"{count} trajectories written to {self.out}, {len(errors)} rows skipped", highlight=False)
         return True
+
+    def _wanted(self, task: Task | None) -> bool:
+        if self.split is not None and (task is None or split_of(task) != self.split):
+            return False
+        return not self.tasks or (task is not None and any(fnmatchcase(task.id, name) for name in self.tasks))
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import load_trajectories, save_trajectories
 from pivotgym.envs.tools.servicedesk import bundled_trajectories
 from pivotgym.harness.cli import main, with_config
+from pivotgym.harness.commands import bundled_file
 
 
 def run(*arguments: str) -> int:
@@ -60,6 +61,23 @@ def test_convert_there_and_back(desk: Path, tmp_path: Path) -> None:
     assert run("convert", str(openai), "--out", str(back)) == 0
     texts = [[(m.role, m.text) for m in t.messages] for t in load_trajectories(back)]
     assert texts == [[(m.role, m.text) for m in t.messages] for t in bundled_trajectories()[:3]]
+
+
+def test_convert_keeps_what_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "some.jsonl"
+    assert run("convert", "bundled:repo", "--tasks", "ratelimit-[01]", "fsm-2", "--turns", "2", "--out", str(out)) == 0
+    found = {one.task.id: one for one in load_trajectories(out) if one.task is not None}
+    assert set(found) == {"ratelimit-0", "ratelimit-1", "fsm-2"}
+    whole = {one.task.id: one for one in load_trajectories(bundled_file(Path("bundled:repo"))) if one.task is not None}
+    for name, one in found.items():
+        assert len(list(one.turns)) == 2 and len(list(whole[name].turns)) > 2
+        # The last action is there with its answer, the end and its reward are not.
+        assert one.messages == whole[name].messages[: len(one.messages)] and one.messages[-1].role == "tool"
+        assert one.outcome.reward is None and whole[name].outcome.reward == 1
+    assert run("convert", "bundled:repo", "--tasks", "fsm-2", "--turns", "999", "--out", str(out)) == 0
+    assert next(iter(load_trajectories(out))) == whole["fsm-2"]
+    assert run("convert", "bundled:repo", "--turns", "0", "--out", str(tmp_path / "none.jsonl")) == 2
+    assert "--turns" in capsys.readouterr().err and not (tmp_path / "none.jsonl").exists()
 
 
 def test_bad_row_names_file_and_line_and_exits_with_2(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

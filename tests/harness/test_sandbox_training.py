@@ -16,8 +16,7 @@ from pathlib import Path
 import needs
 import pytest
 
-from pivotgym.envs.formats import load_trajectories, save_trajectories
-from pivotgym.envs.trajectory import Trajectory
+from pivotgym.envs.formats import load_trajectories
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,11 @@ class Loop:
     """What one domain's loop is made of. What is profiled is not what was imitated: that would be known by heart.
 
     Attributes:
-        imitated: ids of the tasks whose recordings are imitated.
-        profiled: ids of the others.
-        turns: so many turns of them are profiled.
+        imitated: the tasks whose recordings are imitated.
+        profiled: the others.
+        turns: so many turns of each; the first ones are enough, and cost little.
         epochs: passes over the imitated recordings.
         batch: recordings in an update.
-        max_length: tokens of a recording that is imitated; the first turns are enough, and cost little.
         rollouts: actions a candidate.
         max_tokens: longest action.
     """
@@ -40,39 +38,29 @@ class Loop:
     turns: int | None = None
     epochs: int = 8
     batch: int = 2
-    max_length: int = 4096
     rollouts: int = 8
     max_tokens: int = 80
 
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """The option that cuts the recordings."""
+        return () if self.turns is None else ("--turns", str(self.turns))
+
 
 LOOPS = {
-    "terminal": Loop(("text.",), ("text.",), epochs=6, batch=1, rollouts=4, max_tokens=96),
+    "terminal": Loop(("text.top_clients-[01]",), ("text.top_clients-2",), epochs=6, batch=1, rollouts=4, max_tokens=96),
     # Projects whose experts begin with a short look around; the third instance has other names than the first two.
     "repo": Loop(
-        tuple(f"{name}-{seed}" for name in ("ratelimit", "ledger", "inverter") for seed in (0, 1)),
-        tuple(f"{name}-2" for name in ("ratelimit", "ledger", "inverter")),
-        turns=1,
-        max_length=540,
+        ("ratelimit-[01]", "ledger-[01]", "inverter-[01]"), ("ratelimit-2", "ledger-2", "inverter-2"), turns=1
     ),
     # The search box of the shop: what to write there stands in the task.
     "browser": Loop(
-        tuple(f"shop.{name}-{seed}" for name in ("critic", "lower_rating", "weigh") for seed in (0, 1)),
-        tuple(f"shop.{name}-2" for name in ("critic", "lower_rating", "weigh")),
+        ("shop.critic-[01]", "shop.lower_rating-[01]", "shop.weigh-[01]"),
+        ("shop.critic-2", "shop.lower_rating-2", "shop.weigh-2"),
         turns=1,
         epochs=4,
-        max_length=1480,
     ),
 }
-
-
-def chosen(loop: Loop, recordings: list[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
-    """The recordings to imitate and, cut to their first turns, those to profile."""
-    by_task = {one.task.id: one for one in recordings if one.task is not None}
-    if loop.imitated == loop.profiled:
-        found = [one for name, one in by_task.items() if name.startswith(loop.imitated)]
-        return found[:2], found[2:3]
-    imitated, others = ([by_task[name] for name in names] for names in (loop.imitated, loop.profiled))
-    return imitated, [one.model_copy(update={"messages": list(one.prefix(loop.turns or 1))}) for one in others]
 
 
 @pytest.mark.slow
@@ -88,15 +76,12 @@ def test_the_loop(domain: str, tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=2000)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    pivotgym("convert", f"bundled:{domain}", "--out", "all.jsonl")
-    imitated, profiled = chosen(loop, list(load_trajectories(tmp_path / "all.jsonl")))
-    assert imitated and profiled
-    save_trajectories(tmp_path / "imitated.jsonl", imitated, "pivotgym")
-    save_trajectories(tmp_path / "profiled.jsonl", profiled, "pivotgym")
+    for name, tasks in (("imitated", loop.imitated), ("profiled", loop.profiled)):
+        pivotgym("convert", f"bundled:{domain}", "--tasks", *tasks, *loop.cut, "--out", f"{name}.jsonl")
+    profiled = list(load_trajectories(tmp_path / "profiled.jsonl"))
     small = ["--policy", "embedded", "--lora.rank", "8"]
     pivotgym("train", "imitated.jsonl", "--method", "sft", *small, "--out", "sft", "--epochs", str(loop.epochs),
-             "--batch", str(loop.batch), "--lr", "5e-4", "--options", json.dumps({"max_length": loop.max_length,
-             "pack_tokens": max(1024, 2 * loop.max_length)}))  # fmt: skip
+             "--batch", str(loop.batch), "--lr", "5e-4", "--options", json.dumps({"pack_tokens": 4096}))  # fmt: skip
     pivotgym("profile", "profiled.jsonl", "--policy", "embedded+sft/final", "--rollouts", str(loop.rollouts),
              "--max-tokens", str(loop.max_tokens),
              "--limit", "8", "--out", "run/profile.jsonl")  # fmt: skip
