@@ -60,6 +60,8 @@ LOOPS = {
         turns=1,
         epochs=4,
     ),
+    # The first search: for what the question names.
+    "search": Loop(("world-0-train-0?",), ("world-0-train-1?",), turns=1),
 }
 
 
@@ -67,8 +69,8 @@ LOOPS = {
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("domain", LOOPS)
 def test_the_loop(domain: str, tmp_path: Path) -> None:
-    if domain == "browser":
-        needs.require("playwright", "browser")
+    for package in {"browser": ("playwright", "h11", "werkzeug"), "search": ("bm25s",)}.get(domain, ()):
+        needs.require(package, domain)
     loop = LOOPS[domain]
 
     def pivotgym(*arguments: str) -> None:
