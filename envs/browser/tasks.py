@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.errors import NotRestorable
+from pivotgym.envs.tasksets import TaskSets
 from pivotgym.envs.trajectory import JsonObject, Message, Task
 from pivotgym.envs.verdict import Verdict
 
@@ -211,8 +211,6 @@ class TaskSet(ABC):
         return None
 
 
-_SETS: dict[str, Callable[[], TaskSet]] = {}
-_MADE: dict[str, TaskSet] = {}
 _OWN = {
     "miniwob": "pivotgym.envs.browser.miniwob:MiniWobTasks",
     "shop": "pivotgym.envs.browser.apps.shop:ShopTasks",
@@ -220,28 +218,19 @@ _OWN = {
     "recorded": "pivotgym.envs.browser.har:RecordedSites",
 }
 """Sets of this package, imported when first asked for."""
+_SETS: TaskSets[TaskSet] = TaskSets("browser", _OWN)
 
 
 def register_task_set(name: str, make: Callable[[], TaskSet]) -> None:
     """Makes a task set known: ``gym.make("pivotgym/Browser-v0", tasks=name)``."""
-    _SETS[name] = make
-    _MADE.pop(name, None)
+    _SETS.register(name, make)
 
 
 def task_set_names() -> list[str]:
     """Every known name, sorted."""
-    return sorted({*_SETS, *_OWN})
+    return _SETS.names()
 
 
 def get_task_set(name: str) -> TaskSet:
     """The task set of that name. Raises BadInput for an unknown one."""
-    if name not in _MADE:
-        if name in _SETS:
-            made = _SETS[name]()
-        elif name in _OWN:
-            module, _, attribute = _OWN[name].partition(":")
-            made = getattr(import_module(module), attribute)()
-        else:
-            raise BadInput(f"no browser task set {name!r}; known: {', '.join(task_set_names())}", field="tasks")
-        _MADE[name] = made
-    return _MADE[name]
+    return _SETS.get(name)

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pivotgym.envs.errors import BadInput, NotRestorable
 from pivotgym.envs.sandbox import Limits, Sandbox, SandboxConfig
+from pivotgym.envs.tasksets import TaskSets
 from pivotgym.envs.trajectory import JsonObject, Message, Task
 from pivotgym.envs.verdict import Verdict
 
@@ -166,8 +166,6 @@ class TaskSet(ABC):
         return None
 
 
-_SETS: dict[str, Callable[[], TaskSet]] = {}
-_MADE: dict[str, TaskSet] = {}
 _OWN = {
     "agentbench": "pivotgym.envs.terminal.agentbench:AgentBenchTasks",
     "bundled": "pivotgym.envs.terminal.bundled:BundledTasks",
@@ -177,31 +175,22 @@ _OWN = {
     "terminal-bench": "pivotgym.envs.terminal.terminal_bench:TerminalBenchTasks",
 }
 """Sets of this package, imported when first asked for. Made without a path they have no tasks, and judge all."""
+_SETS: TaskSets[TaskSet] = TaskSets("terminal", _OWN)
 
 
 def register_task_set(name: str, make: Callable[[], TaskSet]) -> None:
     """Makes a task set known: ``gym.make("pivotgym/Terminal-v0", tasks=name)``."""
-    _SETS[name] = make
-    _MADE.pop(name, None)
+    _SETS.register(name, make)
 
 
 def task_set_names() -> list[str]:
     """Every known name, sorted."""
-    return sorted({*_SETS, *_OWN})
+    return _SETS.names()
 
 
 def get_task_set(name: str) -> TaskSet:
     """The task set of that name. Raises BadInput for an unknown one."""
-    if name not in _MADE:
-        if name in _SETS:
-            made = _SETS[name]()
-        elif name in _OWN:
-            module, _, attribute = _OWN[name].partition(":")
-            made = getattr(import_module(module), attribute)()
-        else:
-            raise BadInput(f"no terminal task set {name!r}; known: {', '.join(task_set_names())}", field="tasks")
-        _MADE[name] = made
-    return _MADE[name]
+    return _SETS.get(name)
 
 
 def verdict(reached: bool, reason: str, **evidence: Any) -> Verdict:
