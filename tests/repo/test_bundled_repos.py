@@ -14,6 +14,7 @@ import pytest
 from needs import missing
 
 from pivotgym.envs.errors import NotRestorable, PivotGymError
+from pivotgym.envs.formats.packed import pack
 from pivotgym.envs.repo.bundled import (
     SEEDS,
     WORKDIR,
@@ -29,7 +30,6 @@ from pivotgym.envs.repo.env import RepoEnv
 from pivotgym.envs.repo.prompts import MARKER
 from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
-from pivotgym.envs.terminal.bundled.generate import pack
 from pivotgym.envs.terminal.env import TerminalEnv
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
 

@@ -12,6 +12,7 @@ from bundled_wrong import INSTEAD, WRONG
 from needs import missing
 
 from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.formats.packed import pack
 from pivotgym.envs.sandbox import SandboxUnavailable, get_backend
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.terminal.bundled import (
@@ -23,7 +24,7 @@ from pivotgym.envs.terminal.bundled import (
     bundled_trajectories,
     make_task,
 )
-from pivotgym.envs.terminal.bundled.generate import generate, pack, record, script
+from pivotgym.envs.terminal.bundled.generate import generate, record, script
 from pivotgym.envs.terminal.env import TerminalEnv
 from pivotgym.envs.terminal.tasks import TerminalTask
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pivotgym.envs.browser.apps.taskset import SEEDS, AppTasks
 from pivotgym.envs.browser.apps.tracker import TrackerTasks
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.errors import BadInput, PivotGymError
+from pivotgym.envs.formats.packed import pack, write_packed
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.trajectory import JsonObject, Message, Outcome, ToolCall, Trajectory
 
@@ -120,18 +120,12 @@ def generate(names: Sequence[str], seeds: Sequence[int]) -> Iterable[Trajectory]
         env.close()
 
 
-def pack(trajectories: Iterable[Trajectory]) -> bytes:
-    """JSONL compressed with gzip, without time stamps."""
-    text = "".join(trajectory.model_dump_json(exclude_defaults=True) + "\n" for trajectory in trajectories)
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
-
-
 def main(options: Options) -> None:
     """Writes the file."""
     names = [options.kind] if options.kind is not None else list(KINDS)
     seeds = [options.seed] if options.seed is not None else range(SEEDS)
     packed = pack(generate(names, seeds))
-    options.out.write_bytes(packed if options.out.suffix == ".gz" else gzip.decompress(packed))
+    write_packed(options.out, packed)
     sys.stdout.write(f"{len(names) * len(seeds)} trajectories, {options.out.stat().st_size} bytes: {options.out}\n")
 
 

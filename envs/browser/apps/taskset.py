@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import sqlite3
 from abc import abstractmethod
 from calendar import timegm
@@ -17,6 +16,7 @@ from pivotgym.envs.browser.apps.spec import GENERATOR, Builder, Built
 from pivotgym.envs.browser.apps.web import WebApp
 from pivotgym.envs.browser.tasks import BrowserTask, Final, Site, TaskSet
 from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.formats.packed import unpack
 from pivotgym.envs.trajectory import Task, Trajectory
 from pivotgym.envs.verdict import Verdict
 
@@ -112,7 +112,7 @@ def bundled_trajectories(split: str | None = "train") -> list[Trajectory]:
     """
     check_split(split)
     packed = files("pivotgym.envs.browser.apps").joinpath("trajectories.jsonl.gz").read_bytes()
-    rows = [Trajectory.model_validate_json(line) for line in gzip.decompress(packed).decode().splitlines()]
+    rows = unpack(packed)
     return [row for row in rows if row.task and (split is None or row.task.data["definition"]["split"] == split)]
 
 

@@ -9,7 +9,6 @@ instruction.
 from __future__ import annotations
 
 import difflib
-import gzip
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from importlib.resources import files as resources
 from typing import ClassVar
 
 from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.formats.packed import unpack
 from pivotgym.envs.repo.bundled.history import BRANCH, History, make_history
 from pivotgym.envs.repo.bundled.project import Project, choose, load_projects, rename
 from pivotgym.envs.repo.prompts import MARKER
@@ -168,7 +168,7 @@ def bundled_trajectories(split: str | None = "train") -> list[Trajectory]:
     """
     _check_split(split)
     packed = resources(__package__).joinpath("trajectories.jsonl.gz").read_bytes()
-    rows = [Trajectory.model_validate_json(line) for line in gzip.decompress(packed).decode().splitlines()]
+    rows = unpack(packed)
     return [row for row in rows if split is None or (row.task is not None and _split_of(row.task) == split)]
 
 

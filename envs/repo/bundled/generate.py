@@ -6,7 +6,6 @@ make again byte for byte; ``--project ledger --seed 7 --out more.jsonl`` records
 
 from __future__ import annotations
 
-import gzip
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,11 +17,11 @@ import gymnasium as gym
 import tyro
 
 from pivotgym.envs.errors import PivotGymError
+from pivotgym.envs.formats.packed import pack, write_packed
 from pivotgym.envs.repo.bundled import GENERATOR, SEEDS, build, load_projects, make_task
 from pivotgym.envs.repo.env import RepoEnv
 from pivotgym.envs.repo.tasks import ENV_ID
 from pivotgym.envs.snapshots import SnapshotStore
-from pivotgym.envs.terminal.bundled.generate import pack
 from pivotgym.envs.trajectory import JsonObject, Message, Outcome, ToolCall, Trajectory
 
 # How long tests took is the machine's business. A fixed duration makes the file the same wherever it is recorded, and
@@ -108,7 +107,7 @@ def main(options: Options) -> None:
     names = [options.project] if options.project is not None else list(load_projects())
     seeds = [options.seed] if options.seed is not None else range(SEEDS)
     packed = pack(generate(names, seeds, options.backend))
-    options.out.write_bytes(packed if options.out.suffix == ".gz" else gzip.decompress(packed))
+    write_packed(options.out, packed)
     sys.stdout.write(f"{len(names) * len(seeds)} trajectories, {options.out.stat().st_size} bytes: {options.out}\n")
 
 

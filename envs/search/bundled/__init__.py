@@ -9,12 +9,12 @@ they name; that every answer is the only one, and that no document gives it away
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import as_file, files
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.packed import unpack
 from pivotgym.envs.search.corpus import Corpus, load_corpus
 from pivotgym.envs.search.questions import Question, load_questions
 from pivotgym.envs.trajectory import Task, Trajectory
@@ -52,5 +52,5 @@ def bundled_trajectories(split: str | None = None) -> list[Trajectory]:
     """The experts' recorded episodes, one a question of the split (default: of all). Raises BadInput as above."""
     wanted = {one.id for one in questions(split)}
     packed = files(__package__).joinpath("trajectories.jsonl.gz").read_bytes()
-    rows = [Trajectory.model_validate_json(line) for line in gzip.decompress(packed).decode().splitlines()]
+    rows = unpack(packed)
     return [row for row in rows if row.task is not None and row.task.id in wanted]

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import tyro
 
 from pivotgym.envs.errors import PivotGymError
+from pivotgym.envs.formats.packed import pack_lines
 from pivotgym.envs.search.bundled.asking import HELDOUT, Asked, ask
 from pivotgym.envs.search.bundled.expert import play
 from pivotgym.envs.search.bundled.world import World, build
@@ -123,11 +123,6 @@ def record(env: SearchEnv, question: Question, actions: list[Message], seed: int
     )
 
 
-def pack(rows: Iterable[str]) -> bytes:
-    """Lines compressed with gzip, without time stamps."""
-    return gzip.compress("".join(f"{row}\n" for row in rows).encode(), compresslevel=9, mtime=0)
-
-
 def files(seed: int = 0) -> dict[str, list[str]]:
     """The lines of each file, by name."""
     made = make(seed)
@@ -155,7 +150,7 @@ def main(options: Options) -> None:
     """Writes the files."""
     options.out.mkdir(parents=True, exist_ok=True)
     for name, lines in files(options.seed).items():
-        packed = pack(lines)
+        packed = pack_lines(lines)
         (options.out / name).write_bytes(packed)
         sys.stdout.write(f"{len(lines)} rows, {len(packed)} bytes: {options.out / name}\n")
 

@@ -7,7 +7,6 @@ a set-up, a hidden check of the final state, and a scripted expert whose recorde
 
 from __future__ import annotations
 
-import gzip
 import random
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from importlib.resources import files as resources
 from typing import ClassVar
 
 from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.formats.packed import unpack
 from pivotgym.envs.sandbox import Limits
 from pivotgym.envs.terminal.bundled import (
     archives,
@@ -145,7 +145,7 @@ def bundled_trajectories(split: str | None = "train") -> list[Trajectory]:
     """
     _check_split(split)
     packed = resources(__package__).joinpath("trajectories.jsonl.gz").read_bytes()
-    rows = [Trajectory.model_validate_json(line) for line in gzip.decompress(packed).decode().splitlines()]
+    rows = unpack(packed)
     return [row for row in rows if split is None or (row.task is not None and _split_of(row.task) == split)]
 
 

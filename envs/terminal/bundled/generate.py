@@ -6,7 +6,6 @@ programs make again byte for byte; ``--task text.top_clients --seed 7 --out more
 
 from __future__ import annotations
 
-import gzip
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Literal
 import tyro
 
 from pivotgym.envs.errors import PivotGymError
+from pivotgym.envs.formats.packed import pack, write_packed
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.terminal.bundled import BUILDERS, SEEDS, build, make_task
 from pivotgym.envs.terminal.bundled.spec import GENERATOR
@@ -87,18 +87,12 @@ def generate(
         env.close()
 
 
-def pack(trajectories: Iterable[Trajectory]) -> bytes:
-    """JSONL compressed with gzip, without time stamps."""
-    text = "".join(trajectory.model_dump_json(exclude_defaults=True) + "\n" for trajectory in trajectories)
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
-
-
 def main(options: Options) -> None:
     """Writes the file."""
     names = [options.task] if options.task is not None else list(BUILDERS)
     seeds = [options.seed] if options.seed is not None else range(SEEDS)
     packed = pack(generate(names, seeds, options.backend))
-    options.out.write_bytes(packed if options.out.suffix == ".gz" else gzip.decompress(packed))
+    write_packed(options.out, packed)
     sys.stdout.write(f"{len(names) * len(seeds)} trajectories, {options.out.stat().st_size} bytes: {options.out}\n")
 
 

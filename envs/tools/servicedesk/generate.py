@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import tyro
 
 from pivotgym.envs.errors import PivotGymError
+from pivotgym.envs.formats.packed import pack, write_packed
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.tools.env import ToolsEnv
 from pivotgym.envs.tools.servicedesk import _BUNDLES, COUNTS, act, make_task
@@ -73,12 +73,6 @@ def generate(seed: int, counts: dict[str, int]) -> Iterable[Trajectory]:
         env.close()
 
 
-def pack(trajectories: Iterable[Trajectory]) -> bytes:
-    """JSONL compressed with gzip, without time stamps."""
-    text = "".join(trajectory.model_dump_json(exclude_defaults=True) + "\n" for trajectory in trajectories)
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
-
-
 def main(options: Options) -> None:
     """Writes the file, or the files of a folder."""
     counts = dict(COUNTS)
@@ -89,7 +83,7 @@ def main(options: Options) -> None:
     for path, splits in parts.items():
         wanted = {split: counts[split] for split in splits}
         packed = pack(generate(options.seed, wanted))
-        path.write_bytes(packed if path.suffix == ".gz" else gzip.decompress(packed))
+        write_packed(path, packed)
         sys.stdout.write(f"{sum(wanted.values())} trajectories, {path.stat().st_size} bytes: {path}\n")
 
 
