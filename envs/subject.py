@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -92,5 +93,10 @@ def first_difference(one: Sequence[Any], other: Sequence[Any]) -> str:
     """The first place where two lists differ, for a person."""
     for index, (mine, theirs) in enumerate(zip(one, other, strict=False)):
         if mine != theirs:
-            return f"answer {index}: {str(mine)[:200]} instead of {str(theirs)[:200]}"
+            here, there = str(mine), str(theirs)
+            # Long answers that differ far inside: what is around the difference, not what they begin with.
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, there, strict=False)))
+            start = max(0, same - 60)
+            dots = "…" if start else ""
+            return f"answer {index}: {dots}{here[start : start + 200]} instead of {dots}{there[start : start + 200]}"
     return f"{len(one)} answers instead of {len(other)}"
