@@ -121,7 +121,7 @@ class MiniWobTasks(TaskSet):
 
     def ended(self, spec: BrowserTask, view: PageView) -> str | None:
         """Over when the page says so, or when it was left."""
-        if view.url != spec.url:
+        if _left(view, spec):
             return "left_the_page"
         found = view.state["task"] or {}
         return "done" if found.get("done") else None
@@ -132,10 +132,15 @@ class MiniWobTasks(TaskSet):
             return Verdict(reward=0.0, rule="goal", reason=f"the page is gone ({final.termination})")
         found = final.view.state["task"] or {}
         raw = float(found.get("raw") or 0.0)
-        done = bool(found.get("done")) and final.view.url == BrowserTask.of(task).url
+        done = bool(found.get("done")) and not _left(final.view, BrowserTask.of(task))
         reason = str(found.get("reason") or ("the page's own reward" if done else "the page's episode is not over"))
         reward = min(max(raw, 0.0), 1.0) if done else 0.0
         return Verdict(reward=reward, rule="goal", reason=reason, evidence={"raw": raw, "done": done})
+
+
+def _left(view: PageView, spec: BrowserTask) -> bool:
+    """Whether another document is shown; links such as ``#`` stay in the page."""
+    return view.url.partition("#")[0] != spec.url
 
 
 def miniwob_task(name: str, seed: int, **fields: Any) -> Task:
