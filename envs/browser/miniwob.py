@@ -150,12 +150,17 @@ def miniwob_task(name: str, seed: int, **fields: Any) -> Task:
     spec = BrowserTask(
         set="miniwob",
         name=name,
-        url=f"http://{HOST}/miniwob/{name}.html",
+        url=page_url(name),
         seed=seed,
         viewport=VIEWPORT,
         **fields,
     )
     return spec.task(f"miniwob.{name}.{seed}")
+
+
+def page_url(name: str) -> str:
+    """Where a page is served."""
+    return f"http://{HOST}/miniwob/{name}.html"
 
 
 def browsergym_seed(task_seed: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.agentbench import is_run, read_agentbench
+from pivotgym.envs.formats.agentlab import is_agentlab, is_experiment, read_agentlab
 from pivotgym.envs.formats.atif import is_atif, read_atif, write_atif
 from pivotgym.envs.formats.intercode import is_sessions, read_intercode
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
@@ -122,6 +123,13 @@ FORMATS: dict[str, Format] = {
             "OpenHands runs ('history' of events, a list of events, or 'messages' with its tools)",
             is_openhands,
             read_openhands,
+        ),
+        Format(
+            "agentlab",
+            "AgentLab episodes ('steps' and 'exp_args', or a folder with exp_args.pkl)",
+            is_agentlab,
+            read_agentlab,
+            folder=is_experiment,
         ),
         Format("atif", "ATIF documents ('schema_version' ATIF-v1.x, 'steps')", is_atif, read_atif, write_atif),
         Format(

@@ -156,7 +156,10 @@ def last_word(goal: str, page: Page) -> Solver:
 def pasted(goal: str, page: Page) -> Solver:
     found = re.search(r"(\d)\w\w text area", goal)
     area = page.all("textbox")[int(found.group(1)) - 1 if found else 0]
-    page = yield [do("press", bid=area.target, key_comb="Control+a"), do("press", bid=area.target, key_comb="Control+c")]
+    page = yield [
+        do("press", bid=area.target, key_comb="Control+a"),
+        do("press", bid=area.target, key_comb="Control+c"),
+    ]
     field = page.all("textbox")[-1]
     page = yield [do("press", bid=field.target, key_comb="Control+v")]
     yield submit(page)
