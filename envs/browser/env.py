@@ -46,6 +46,7 @@ class BrowserEnv(AgentEnv):
     """Tasks in a real Chromium; every state can be gone back to."""
 
     Config: ClassVar[type[EnvConfig]] = BrowserConfig
+    default_verifier: ClassVar[str] = "browser_effects"
     config: BrowserConfig
 
     def __init__(self, config: EnvConfig | None = None, *, render_mode: str | None = None, **options: Any) -> None:
@@ -134,7 +135,7 @@ class BrowserEnv(AgentEnv):
         kept = self.browser.keep()
         if kept is None:
             return None
-        return State(kept, 4096 + len(kept.site) + 4 * len(kept.view.text))
+        return State(kept, kept.nbytes)
 
     def load(self, state: State) -> None:
         """Goes there again, in a browser context of its own."""

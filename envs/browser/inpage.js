@@ -178,6 +178,51 @@
     return navigator.userActivation.isActive && opened++ < MAX_OPENED ? N.Reflect.apply(realOpen, window, given) : null;
   });
 
+  // What came before ------------------------------------------------------------------------------------------------
+  // A document can be opened again on its own as long as it does not ask for what a fresh tab lacks (`history`), and
+  // keeps nothing where nobody looks (`stores`). Both are told at once: the document may be gone the next moment.
+  const tell = window.__pivotAside, told = pinned(new Map());
+  delete window.__pivotAside;
+  const aside = (what) => { if (tell && !told.has(what)) { told.set(what, true); tell(what); } };
+  const telling = (owner, what, ...names) => {
+    for (const name of owner ? names : []) {
+      const found = N.Object.getOwnPropertyDescriptor(owner, name);
+      for (const part of ["get", "value"]) {
+        const own = found && found[part];
+        if (typeof own !== "function") continue;
+        found[part] = { [name](...given) { aside(what); return N.Reflect.apply(own, this, given); } }[name];
+        N.Object.defineProperty(owner, name, found);
+      }
+    }
+  };
+  telling(History.prototype, "history", "length", "back", "forward", "go");
+  telling(window.Navigation && Navigation.prototype, "history", "entries", "currentEntry", "canGoBack", "canGoForward",
+    "back", "forward", "traverseTo");
+  telling(window.UserActivation && UserActivation.prototype, "history", "hasBeenActive");
+  telling(window.IDBFactory && IDBFactory.prototype, "stores", "open", "databases", "deleteDatabase");
+  telling(window.CacheStorage && CacheStorage.prototype, "stores", "open", "keys", "has", "match", "delete");
+  telling(window.StorageManager && StorageManager.prototype, "stores", "getDirectory");
+  const MAX_STORED = 1000000;
+  const whole = (which) => {
+    const found = {};
+    let size = 0;
+    try {
+      const store = window[which];
+      for (let index = 0; index < store.length; index++) {
+        const key = store.key(index), value = N.String(store.getItem(key));
+        size += key.length + value.length;
+        if (size > MAX_STORED) return null;
+        found[key] = value;
+      }
+    } catch { /* a document without an origin has none */ }
+    return found;
+  };
+  const born = window.top !== window ? null : {
+    url: location.href, referrer: document.referrer, name: window.name, opened: window.opener !== null,
+    local: whole("localStorage"), session: whole("sessionStorage"),
+  };
+  let actions = 0;
+
   // Elements --------------------------------------------------------------------------------------------------------
   const ids = pinned(new WeakMap()), byId = pinned(new Map()), prefixes = pinned(new WeakMap()), counts = pinned(new Map());
   const MAX_ELEMENTS = 30000;
@@ -431,7 +476,7 @@
       scroll: scrolled(list), local: stored("localStorage"), session: stored("sessionStorage"),
       selection: N.String(window.getSelection() ?? "").slice(0, 2000), said, saidInAll, now,
       dom: document.documentElement ? hash(outer(document.documentElement)) : "",
-      view: [window.innerWidth, window.innerHeight],
+      view: [window.innerWidth, window.innerHeight], born: actions ? null : born,
     };
   };
 
@@ -477,7 +522,7 @@
 
   // One call begins an action and does its part in the page; what that throws is the action's error.
   const act = (held, kind, ...given) => {
-    said = []; saidInAll = 0; opened = 0; clip = held;
+    said = []; saidInAll = 0; opened = 0; clip = held; actions++;
     mark();
     try { return { done: kind ? acts[kind](...given) : true }; } catch (error) { return { error: N.String(error) }; }
   };

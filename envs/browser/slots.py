@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 RECENT = 6
 """Of so many episodes that began last, two with the same start page mean that there will be more."""
+SPARE = 2
+"""Contexts held ready for episodes like those."""
 LULL_SECONDS = 0.5
-"""How long cleaning waits for a moment in which nobody waits for the browser."""
+"""How long cleaning waits for a moment in which nobody waits for the browser, while enough others are ready."""
 MAX_FREE = 8
 """Contexts kept for later, all kinds together."""
 LOCALE, TIME_ZONE = "en-US", "UTC"
@@ -85,7 +87,7 @@ class Slots:
         self._free: list[Slot] = []
         self._busy: dict[asyncio.Task[None], Kind] = {}
         self._wanted = 0
-        self._recent: deque[str] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[Kind, str]] = deque(maxlen=RECENT)
 
     async def acquire(self, kind: Kind, preload: Preload | None = None) -> Slot:
         """A context with an empty page, or one that stands at the page to be preloaded.
@@ -93,23 +95,23 @@ class Slots:
         Raises BrowserError, BrowserGone.
         """
         wanted = (preload.url, preload.step_ms) if preload is not None else None
-        if preload is not None:
-            self._recent.append(preload.url)
+        self._recent.append((kind, preload.url if preload is not None else ""))
         slot = await self._take(kind, wanted)
-        if preload is not None and self._again(preload) and not self._spare(kind):
+        if self._again(kind, preload) and self._spares(kind) < SPARE:
             self._start(self._prepare(kind, preload), kind)
         return slot
 
     def release(self, slot: Slot, preload: Preload | None = None) -> None:
         """Takes a context back; it is cleaned in the background."""
         slot.proxy.host = SiteHost(None)
-        self._start(self._clean(slot, preload if preload is not None and self._again(preload) else None), slot.kind)
+        self._start(self._clean(slot, preload if self._again(slot.kind, preload) else None), slot.kind)
 
-    def _again(self, preload: Preload) -> bool:
-        return self._recent.count(preload.url) > 1
+    def _again(self, kind: Kind, preload: Preload | None) -> bool:
+        return self._recent.count((kind, preload.url if preload is not None else "")) > 1
 
-    def _spare(self, kind: Kind) -> bool:
-        return any(slot.kind == kind for slot in self._free) or kind in self._busy.values()
+    def _spares(self, kind: Kind) -> int:
+        """How many are ready, or soon will be."""
+        return sum(slot.kind == kind for slot in self._free) + list(self._busy.values()).count(kind)
 
     def _start(self, work: Coroutine[Any, Any, None], kind: Kind) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -135,9 +137,9 @@ class Slots:
             finally:
                 self._wanted -= 1
 
-    async def _prepare(self, kind: Kind, preload: Preload) -> None:
+    async def _prepare(self, kind: Kind, preload: Preload | None) -> None:
         with contextlib.suppress(Exception):
-            await self._lull()
+            await self._lull(kind)
             slot = await self._make(kind)
             await self._stand(slot, preload)
             self._free.append(slot)
@@ -189,7 +191,7 @@ class Slots:
         return Slot(kind, context, proxy, tab)
 
     async def _clean(self, slot: Slot, preload: Preload | None) -> None:
-        await self._lull()
+        await self._lull(slot.kind)
         if slot.soiled is None and slot.alive and len(slot.origins) <= 1 and len(self._free) < MAX_FREE:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._wipe(slot, preload), 10.0)
@@ -197,28 +199,34 @@ class Slots:
                 return
         await self._discard(slot)
 
-    async def _lull(self) -> None:
-        """Lets callers that wait for an answer go first, unless what is cleaned is what they wait for."""
+    async def _lull(self, kind: Kind) -> None:
+        """Lets callers that wait for an answer go first, unless the next of them would wait for what is cleaned."""
         deadline = time.monotonic() + LULL_SECONDS
         while self._engine.waiting and not self._wanted and time.monotonic() < deadline:
+            if not any(slot.kind == kind for slot in self._free):
+                return
             await asyncio.sleep(0.005)
 
     async def _wipe(self, slot: Slot, preload: Preload | None) -> None:
         tab = slot.tab
         slot.ready = None
         # The page's timers stand still, so nothing is written behind the wiping.
-        await tab.evaluate("try { sessionStorage.clear(); window.name = ''; } catch {}")
-        for origin in slot.origins:
-            await tab.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        await asyncio.gather(
+            tab.evaluate("try { sessionStorage.clear(); window.name = ''; } catch {}"),
+            tab.call(slot.context.clear_cookies()),
+            *(
+                tab.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+                for origin in slot.origins
+            ),
+        )
         slot.origins.clear()
-        await tab.call(slot.context.clear_cookies())
         await self._stand(slot, preload)
         tab.downloads.clear()
         if len(slot.context.pages) != 1:
             raise RuntimeError("pages are left over")
 
     async def _discard(self, slot: Slot) -> None:
-        slot.tab.dead = slot.tab.dead or "given back"
+        slot.tab.die("given back")
         with contextlib.suppress(Exception):
             await asyncio.wait_for(slot.context.close(), 10.0)
         await slot.proxy.stop()

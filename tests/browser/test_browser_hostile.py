@@ -53,7 +53,7 @@ BAD_PAGES = {
     "ping-pong": ("<script>location.href = '/bad?' + Math.random()</script>", "page_restless"),
     "busy script": ("<script>setTimeout(() => { for (;;); }, 10)</script>", "page_stuck"),
     "huge tree": ("<div id=d></div><script>d.innerHTML = '<b>x</b>'.repeat(40000)</script>", "page_too_large"),
-    "huge text": ("<p id=p></p><script>p.textContent = 'x '.repeat(4e6)</script>", "page_too_large"),
+    "huge text": ("<p id=p hidden></p><script>p.textContent = 'x '.repeat(4e6)</script>", "page_too_large"),
 }
 
 
