@@ -18,6 +18,12 @@ _LEFT_OUT = frozenset(
     {"editable", "readonly", "level", "settable", "multiline", "invalid", "focusable", "url", "labelledby"}
 )
 _FLAGS = frozenset({"required", "focused", "atomic", "busy"})
+_NAMED_APART = frozenset(
+    {"RootWebArea", "WebArea", "Iframe", "dialog", "alertdialog", "form", "group", "radiogroup", "region", "main"}
+    | {"navigation", "complementary", "banner", "contentinfo", "search", "article", "document", "application", "figure"}
+    | {"table", "grid", "treegrid", "tree", "list", "listbox", "menu", "menubar", "tablist", "tabpanel", "toolbar"}
+)
+"""Roles whose name is given to them, not made of the text in them: what it says may stand in them as well."""
 MAX_NAME = 2000
 
 
@@ -162,6 +168,8 @@ def _walk(
         if line is not None:
             lines.append(line)
             below, name = level + 1, str(node.get("name", {}).get("value", ""))
+            if node.get("role", {}).get("value") in _NAMED_APART:
+                name = ""
         if line is None or node.get("role", {}).get("value") != "StaticText":
             for child in reversed(node.get("childIds", ())):
                 if child in by_id:
