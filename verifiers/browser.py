@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pivotgym.envs.browser.actions import calls_of
+from pivotgym.envs.browser.effects import same_document
 from pivotgym.envs.browser.env import FAULTS, BrowserEnv
 from pivotgym.envs.core import AgentEnv
 from pivotgym.envs.errors import BadInput
@@ -116,7 +117,7 @@ class BrowserEffects(Verifier):
     def _settled(self, runs: Outcomes, action: Message, wanted: Outcome, given: Outcome) -> Verdict:
         """Compares once mouse and focus are away."""
         evidence: JsonObject = {"differences": rows_between(wanted, given)[:20]}
-        if not wanted.done and not _only_looks(runs.pivot.demonstration):
+        if not wanted.done and not _only_looks(runs.pivot.demonstration) and _same_place(wanted, given):
             calm = runs.calm_demonstrated()
             if different(runs.calm_before(), calm) and not different(calm, runs.run(action, calm=True)):
                 return self._right("the same page once mouse and focus are elsewhere")
@@ -150,6 +151,13 @@ def _broken(wanted: Outcome, given: Outcome) -> str | None:
 def _wins(wanted: Outcome, given: Outcome) -> bool:
     """Whether the action ends the episode with what there is to earn."""
     return given.done and given.reward >= (wanted.reward if wanted.done and wanted.reward > 0 else 1.0)
+
+
+def _same_place(wanted: Outcome, given: Outcome) -> bool:
+    """Whether both show the same document and site: no mouse and no focus brings another."""
+    ours, theirs = given.content, wanted.content
+    alike = all(ours.get(part) == theirs.get(part) for part in ("cookies", "site"))
+    return alike and all(map(same_document, ours["address"], theirs["address"]))
 
 
 def _only_looks(action: Message) -> bool:

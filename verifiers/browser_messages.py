@@ -10,7 +10,14 @@ from pivotgym.envs.core import Pivot
 from pivotgym.envs.trajectory import Message
 from pivotgym.verifiers.browser_outcomes import Outcome, said_by
 from pivotgym.verifiers.claims import other_polarity
-from pivotgym.verifiers.talk import MAX_CHARACTERS_FACTOR, MAX_CHARACTERS_MORE, TalkRule
+from pivotgym.verifiers.speech import analyse, conveyed
+from pivotgym.verifiers.talk import MAX_CHARACTERS_FACTOR, MAX_CHARACTERS_MORE, TalkRule, prose_problem
+
+_CLOSING = re.compile(
+    r"(?:(?:it|that|this|everything|all)(?: is|'s)? |i am |i'm |all )?(?:done|finished|completed?|set|ready)[.!\s]*$",
+    re.IGNORECASE,
+)
+_COMMON = {"the", "and", "has", "have", "are", "was", "were", "been", "your", "with"}
 
 
 def message_problem(
@@ -21,8 +28,9 @@ def message_problem(
     - The same text, but for case, blanks and punctuation, is right.
     - Where the task's own goal depends on the answer, it decides: an answer that earns what the demonstrated one earns
       is right, unless it denies what that one affirms.
-    - Else :class:`TalkRule` compares what is said (with a judge, if there is one). Where the demonstration holds
-      nothing to check (``Done.``), saying the like is right if the task's goal is reached as by the demonstration.
+    - Else :class:`TalkRule` compares what is said, with a judge, if there is one. Without one, a message is a courtesy
+      where the task's goal is reached as by the demonstration: ``Done.`` is right, and so is what says the like in
+      other words, denies nothing, asks for nothing and brings no facts of its own.
     """
     demonstrated, sampled = said_by(pivot.demonstration), said_by(action)
     if [how for how, _ in sampled] != [how for how, _ in demonstrated]:
@@ -39,9 +47,34 @@ def message_problem(
         return (1.0, "the same answer") if given.reward >= wanted.reward else (0.0, "another answer")
     verdict = talk.judge(_as_text(env, pivot, shown), Message(role="assistant", content=text))
     reached = wanted.done and given.done and given.reward >= wanted.reward > 0
-    if verdict.rule == "talk_only" and verdict.reward > 0 and reached:
-        return 1.0, "tells the like, and the task's goal is reached"
-    return verdict.reward, verdict.reason
+    if not reached or talk.judge_verifier is not None:
+        return verdict.reward, verdict.reason
+    if verdict.reward > 0:
+        return 1.0, verdict.reason
+    problem = _discourtesy(env, shown, text)
+    return (1.0, "the task's goal is reached, and the message says the like") if problem is None else (0.0, problem)
+
+
+def _discourtesy(env: BrowserEnv, shown: str, text: str) -> str | None:
+    """Says what is wrong with a message that nothing depends on."""
+    if _CLOSING.match(text.strip()):
+        return None
+    wanted, given = analyse(shown), analyse(text)
+    if given.requests and not wanted.requests:
+        return "asks for something where the demonstration asks nothing"
+    if given.denies_loosely and not wanted.denies_loosely:
+        return "denies"
+    problem = prose_problem(env, shown, text)
+    if problem is not None:
+        return problem
+    if conveyed(wanted.actions, given):
+        return None
+    stems, said = _stems(shown), _stems(text)
+    return None if 2 * len(stems & said) > len(stems) else "says something else"
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:5] for word in re.findall(r"[a-z]{3,}", text.casefold())} - _COMMON
 
 
 def _as_text(env: BrowserEnv, pivot: Pivot, shown: str) -> BrowserEnv:

@@ -40,12 +40,13 @@ def content_of(state: JsonObject) -> JsonObject:
     Fields stand in their order, not by id, as two ways to one page may number its elements otherwise.
     """
     fields = state["fields"]
+    ordered = sorted(fields, key=_in_order)
     return {
         "address": [plain_url(state["url"]), *(plain_url(url) for url, _ in state["tabs"])],
         "tabs": [state["active"], *(title for _, title in state["tabs"])],
         "title": state["title"],
         "tree": [line.replace(_VISIBLE, "") for line in state["tree"]],
-        "fields": [fields[name] for name in sorted(fields, key=_in_order)],
+        "fields": {str(number): fields[name] for number, name in enumerate(ordered)},
         "storage": state["storage"],
         "cookies": state["cookies"],
     }
@@ -77,7 +78,7 @@ def element_lines(snapshot: JsonObject) -> list[str]:
     Much of what a page shows stands in no accessibility tree: what a class or a style marks as chosen, where a shape
     lies. Classes of hovering and focus are left out, as are scripts, styles and the inner parts of controls.
     """
-    strings: Sequence[str] = snapshot["strings"]
+    strings: Sequence[str] = [*snapshot["strings"], ""]  # no text is number -1
     return [line for document in snapshot["documents"] for line in _document_lines(document["nodes"], strings)]
 
 
@@ -92,12 +93,12 @@ def _document_lines(nodes: JsonObject, strings: Sequence[str]) -> Iterator[str]:
     for position, (parent, kind, name, value, attributes) in enumerate(
         zip(*(nodes[key] for key in ("parentIndex", "nodeType", "nodeName", "nodeValue", "attributes")), strict=True)
     ):
-        tag = strings[name] if name >= 0 else ""
+        tag = strings[name]
         inner = position in shadows and strings[shadows[position]] != "open"
         if parent in hidden or inner or tag.startswith("::") or tag.upper() in _UNSEEN:
             hidden.add(position)
         elif kind == 3:
-            text = " ".join(strings[value].split()) if value >= 0 else ""
+            text = " ".join(strings[value].split())
             if text:
                 yield f"{text!r}"
         elif kind == 1:
