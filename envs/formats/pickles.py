@@ -42,6 +42,7 @@ class Named(dict[Any, Any]):
     state: Any = None
 
     def __new__(cls, *given: Any, **named: Any) -> Named:
+        """Keeps what it is called with."""
         made = super().__new__(cls)
         made.given = given
         return made

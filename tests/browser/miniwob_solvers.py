@@ -18,7 +18,7 @@ from pivotgym.envs.trajectory import Outcome, ToolCall, Trajectory
 
 Turn = list[ToolCall]
 Solver = Generator[Turn, "Page", None]
-SOLVERS: dict[str, Callable[[str, "Page"], Solver]] = {}
+SOLVERS: dict[str, Callable[[str, Page], Solver]] = {}
 """By the name of the page."""
 _TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _LINE = re.compile(rf"(\t*)(?:\[(\w+)\] )?([\w-]+) ({_TEXT})(?: value=({_TEXT}))?((?:, .*)?)$")

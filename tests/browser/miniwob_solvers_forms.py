@@ -236,7 +236,7 @@ def search(goal: str, page: Page) -> Solver:
 
 @solves("use-autocomplete", "use-autocomplete-nodelay")
 def completed(goal: str, page: Page) -> Solver:
-    start, end = (quoted(goal) + [""])[:2]
+    start, end = [*quoted(goal), ""][:2]
     field = page.find("textbox")
     page = yield [do("click", bid=field.target), do("keyboard_type", text=start)]
     items = page.all("menuitem", "option", "listitem")
