@@ -18,6 +18,8 @@ from pivotgym.verifiers.talk import TalkRule
 
 MAX_EXTRA_CALLS = 4
 """Calls allowed beyond the demonstration: by the keyboard, what one call does takes a few."""
+MIN_SHOWN = 0.75
+"""Of what a demonstration brought into view, so much must be in view."""
 LOOKS = frozenset({"noop", "scroll", "hover", "mouse_move"})
 """Actions that are there to see more, not to change anything."""
 
@@ -37,9 +39,9 @@ class BrowserEffects(Verifier):
       they leave on the page (a hovered menu, a suggestion list) does not count either: where two ends differ, mouse and
       focus are taken away in both, and equal is right, as long as something is left of what the demonstration changed.
       The clipboard counts where the demonstration changes it, dialogs always.
-    - **Where the demonstration changes nothing** that can be seen, all of that is what it is for: what it brought into
-      view must be in view, and focus, selection and clipboard as it sets them. As a page may note a click where nobody
-      sees it, the demonstration's next turns are then done after both, and must come out alike.
+    - **Where the demonstration changes nothing** that can be seen, all of that is what it is for: most of what it
+      brought into view must be in view, and focus, selection and clipboard as it sets them. As a page may note a click
+      where nobody sees it, the demonstration's next turns are then done after both, and must come out alike.
     - **The goal.** An action that ends the episode with as much reward as the demonstrated one, where that ends it, or
       with all of it, is right whatever else differs.
     - **Failures.** A call that fails is wrong, unless the demonstration fails with the same error.
@@ -168,8 +170,11 @@ def _only_looks(action: Message) -> bool:
 def _placed_otherwise(runs: Outcomes, action: Message, before: Outcome, wanted: Outcome, given: Outcome) -> str | None:
     """Says if what the demonstration brought into view is not in view, or focus or selection are not as it set them."""
     if _only_looks(runs.pivot.demonstration):
-        missing = wanted.shown - before.shown - given.shown
-        return f"does not show {next(iter(missing))[:200]}" if missing else None
+        brought = wanted.shown.keys() - before.shown.keys()  # equal pages have equal trees
+        missing = sorted(brought - given.shown.keys())
+        if len(brought) - len(missing) < MIN_SHOWN * len(brought):
+            return f"does not show {len(missing)} of {len(brought)} lines, the first {wanted.shown[missing[0]][:200]}"
+        return None
     return _otherwise_in(("focus", "selection"), before, wanted, given)
 
 

@@ -65,9 +65,9 @@ class Outcome:
         return {**content_of(self.state), "site": self.site, "elements": list(self.elements)}
 
     @property
-    def shown(self) -> Counter[str]:
-        """Lines of the tree that can be seen without scrolling."""
-        return Counter(visible_lines(self.state)) if self.state is not None else Counter()
+    def shown(self) -> dict[int, str]:
+        """Lines of the tree that can be seen without scrolling, by their place in it."""
+        return visible_lines(self.state) if self.state is not None else {}
 
     def part(self, name: str) -> Any:
         """A part of the state."""

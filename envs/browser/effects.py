@@ -52,9 +52,9 @@ def content_of(state: JsonObject) -> JsonObject:
     }
 
 
-def visible_lines(state: JsonObject) -> list[str]:
-    """The lines of the tree that can be seen without scrolling."""
-    return [line.strip().replace(_VISIBLE, "") for line in state["tree"] if _VISIBLE in line]
+def visible_lines(state: JsonObject) -> dict[int, str]:
+    """The lines of the tree that can be seen without scrolling, by their place in it."""
+    return {place: line.strip().replace(_VISIBLE, "") for place, line in enumerate(state["tree"]) if _VISIBLE in line}
 
 
 def plain_url(url: str) -> str:
