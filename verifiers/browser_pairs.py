@@ -10,11 +10,11 @@ tells the user the same. That is about one turn: to do the next turn's work as w
 here, as it is right for the task and not the same (see :class:`pivotgym.verifiers.browser.BrowserEffects`).
 
 The set ``tuned`` was written before the verifier, and the verifier was corrected with it at hand: on its first run it
-accepted 57 of 60 right and none of 86 wrong actions. Two of the three others were messages, for which it got a rule; the
-third was typed into a field whose page swallows keys, so that its label was wrong. Those of ``held_out`` were labelled
-when the verifier was done, on other tasks and other pages. On its first run there it accepted 43 of 43 right and 1 of 50
-wrong actions, and that one's label was wrong as well: it made an address the default that was the default already.
-Both labels are corrected in the file.
+accepted 57 of 60 right and none of 86 wrong actions. Two of the three others were messages, for which it got a rule;
+the third was typed into a field whose page swallows keys, so that its label was wrong. Those of ``held_out`` were
+labelled when the verifier was done, on other tasks and other pages. On its first run there it accepted 43 of 43 right
+and 1 of 50 wrong actions, and that one's label was wrong as well: it made an address the default that was the default
+already. Both labels are corrected in the file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pivotgym.verifiers.measure import Labelled
 PAIRS = Path(__file__).parent / "browser_pairs.jsonl"
 SETS = ("tuned", "held_out")
 FIRST_RUN = "precision 98 % (43 of 44 accepted are right), recall 100 % (43 of 43)"
-"""What ``browser_effects`` did on ``held_out`` when it saw those pairs for the first time, by the labels they had then."""
+"""What ``browser_effects`` did on ``held_out`` when it first saw those pairs, by the labels they had then."""
 _BUNDLED = "bundled-"
 
 
