@@ -36,6 +36,9 @@ _DROPPED = frozenset(
 )
 
 
+_MAX_REDIRECTS = 20
+
+
 class NoGoal(InfrastructureError):
     """A recorded site has no goal of its own: its episodes cannot be judged."""
 
@@ -147,6 +150,14 @@ def _in_frame(entry: JsonObject, frames: dict[str, str]) -> bool:
     return frame is not None and frames.setdefault(str(entry.get("pageref")), str(frame)) != frame
 
 
+def _target(url: str, answer: Answer | None) -> str | None:
+    """Where a redirect leads."""
+    if answer is None or answer.status not in (301, 302, 303, 307, 308):
+        return None
+    location = next((value for name, value in answer.headers if name.lower() == "location"), None)
+    return urljoin(url, location) if location else None
+
+
 def _keys(method: str, url: str, body: bytes) -> list[str]:
     """Under which a request is found: with its body, and for archives without bodies without it."""
     plain = f"{method.upper()} {url.partition('#')[0]}"
@@ -174,7 +185,28 @@ class RecordedSite:
         """The recorded response, or None."""
         url = f"{request.scheme}://{request.host}{request.port}{request.path}"
         url += f"?{request.query}" if request.query else ""
-        for key in _keys(request.method, url, request.body):
+        found = self._recorded(request.method, url, request.body)
+        target = _target(url, found)
+        if found is None or target is None:
+            return found
+        # What a redirect leads to is asked for behind the interceptor's back. So a document goes there by itself, and
+        # everything else is given what lies there.
+        kept = [(name, value) for name, value in found.headers if name.lower() not in ("location", "content-type")]
+        if "text/html" in request.headers.get("accept", ""):
+            spelled = json.dumps(target).replace("<", "\\u003c")
+            script = f"<script>location.replace({spelled})</script>"
+            return Answer(200, [*kept, ("Content-Type", "text/html; charset=utf-8")], script.encode())
+        for _ in range(_MAX_REDIRECTS):
+            keeps = found.status in (307, 308)
+            method, body = (request.method, request.body) if keeps else ("GET", b"")
+            url, found = target, self._recorded(method, target, body)
+            target = _target(url, found)
+            if found is None or target is None:
+                return found
+        return None
+
+    def _recorded(self, method: str, url: str, body: bytes) -> Answer | None:
+        for key in _keys(method, url, body):
             found = self._archive.answers.get(key)
             if found:
                 asked = self._asked.get(key, 0)
