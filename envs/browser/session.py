@@ -83,6 +83,11 @@ class Session:
         """What may be uploaded, by name."""
         return self._spec.files
 
+    @property
+    def alive(self) -> bool:
+        """Whether its browser and its first page are still there."""
+        return self._slot is not None and self._slot.alive
+
     async def open(self) -> None:
         """Goes to the task's first page. Raises as :meth:`Tab.settle` does."""
         spec, slot = self._spec, await self._acquire()

@@ -27,6 +27,7 @@ LULL_SECONDS = 0.5
 """How long cleaning waits for a moment in which nobody waits for the browser, while enough others are ready."""
 MAX_FREE = 8
 """Contexts kept for later, all kinds together."""
+_QUIET_SECONDS = 0.03
 LOCALE, TIME_ZONE = "en-US", "UTC"
 
 
@@ -201,9 +202,13 @@ class Slots:
 
     async def _lull(self, kind: Kind) -> None:
         """Lets callers that wait for an answer go first, unless the next of them would wait for what is cleaned."""
-        deadline = time.monotonic() + LULL_SECONDS
-        while self._engine.waiting and not self._wanted and time.monotonic() < deadline:
-            if not any(slot.kind == kind for slot in self._free):
+        began = last = time.monotonic()
+        while not self._wanted and any(slot.kind == kind for slot in self._free):
+            now = time.monotonic()
+            if self._engine.waiting:
+                last = now
+            # Between giving back one session and opening the next a caller waits for nothing, for a moment.
+            if now - last > _QUIET_SECONDS or now - began > LULL_SECONDS:
                 return
             await asyncio.sleep(0.005)
 

@@ -13,6 +13,7 @@ from pivotgym.envs.browser.landing import Landing, Shallow, same_page
 from pivotgym.envs.browser.proxy import SiteHost
 from pivotgym.envs.browser.session import Call, Done, Session, differing
 from pivotgym.envs.browser.slots import Preload, slots_of
+from pivotgym.envs.browser.standby import Ready, give_back, standby_of
 from pivotgym.envs.browser.tab import PageFault
 from pivotgym.envs.browser.tasks import BrowserTask, PageView, Site, TaskSet
 from pivotgym.envs.trajectory import Task
@@ -134,15 +135,61 @@ class SteadySession:
             BrowserError: the state reached differs: pages that do not do the same twice.
         """
         self._turns = list(kept.turns)
-        if kept.landing is not None and not kept.landing.refuted and self._land(kept, kept.landing):
-            return
-        self._landing = None
+        self._landing = landing = kept.landing if kept.landing is not None and not kept.landing.refuted else None
+        if not self._adopt(kept) and (landing is None or not self._land(kept, landing)):
+            self._landing = None
+            self._repeat(kept)
+        self._view = kept.view
+        browser = engine()
+        standby_of(browser).restored(self._key(kept), lambda: self._another(browser, kept))
+
+    def _key(self, kept: Kept) -> tuple[str, str]:
+        return self._task.key, repr(kept.turns)
+
+    def _adopt(self, kept: Kept) -> bool:
+        """Whether a session stood by for the state."""
+        browser = engine()
+        ready = standby_of(browser).take(self._key(kept))
+        if ready is None:
+            return False
+        self.close()
+        self._engine = browser
+        self._session, self._host = ready
+        try:
+            view = browser.run(self._session.view(), TURN_SECONDS)
+        except (BrowserGone, BrowserError, PageFault):
+            self._drop("gone")
+            return False
+        return self._proven(kept, view)
+
+    async def _another(self, browser: Engine, kept: Kept) -> Ready:
+        """One more session at the state, for whoever restores it next. In the browser's thread."""
+        landing = kept.landing if kept.landing is not None and not kept.landing.refuted else None
+        session, host = self._made(browser, landing)
+        try:
+            if landing is not None:
+                await session.resume(landing)
+            else:
+                await session.open()
+            await session.replay(kept.turns[landing.turns if landing is not None else 0 :])
+            return session, host
+        except BaseException:
+            session.soil("not prepared")
+            await give_back(session, host)
+            raise
+
+    def _proven(self, kept: Kept, view: PageView) -> bool:
+        if not self._differing(kept, view) and same_page(kept.view.text, view.text):
+            return True
+        self._drop("diverged")
+        return False
+
+    def _repeat(self, kept: Kept) -> None:
         differs: list[str] = []
         for _ in range(2):
             view = self._steadily(lambda: self._again(kept))
             differs = self._differing(kept, view)
             if not differs:
-                self._view = kept.view
                 return
             self.session.soil("diverged")
         raise BrowserError(f"the pages of {self._task.id} did not do the same twice: {', '.join(differs)} differ")
@@ -153,12 +200,8 @@ class SteadySession:
             view = self._steadily(lambda: self._from(landing, kept))
         except PageFault:
             view = None
-        if view is None or self._differing(kept, view) or not same_page(kept.view.text, view.text):
-            landing.refuted = True
-            self._drop("diverged")
-            return False
-        self._view, self._landing = kept.view, landing
-        return True
+        landing.refuted = view is None or not self._proven(kept, view)
+        return not landing.refuted
 
     def _differing(self, kept: Kept, view: PageView) -> list[str]:
         found = differing(kept.view.state, view.state)
@@ -222,13 +265,17 @@ class SteadySession:
     def _begin(self, landing: Landing | None = None) -> tuple[Session, Engine]:
         """A fresh session of the task, no page opened yet; the server as a landing finds it."""
         self.close()
-        self._host = host = SiteHost(self._tasks.open(self._task, self._spec))
+        self._engine = browser = engine()
+        self._session, self._host = self._made(browser, landing)
+        return self._session, browser
+
+    def _made(self, browser: Engine, landing: Landing | None) -> Ready:
+        host = SiteHost(self._tasks.open(self._task, self._spec))
         if landing is not None:
             host.missing += landing.request.missing
             if host.site is not None:
                 host.site.load(landing.request.site)
-        self._engine = browser = engine()
-        self._session = session = Session(
+        session = Session(
             slots_of(browser),
             self._spec,
             host,
@@ -236,7 +283,7 @@ class SteadySession:
             probe=self._tasks.probe(self._spec),
             preload=self._preload(),
         )
-        return session, browser
+        return session, host
 
     def _open(self, look: bool = False) -> PageView | None:
         """A fresh session of the task, at its first page."""
