@@ -74,6 +74,11 @@ class Outcome:
         return self.state.get(name) if self.state is not None else None
 
     @property
+    def now(self) -> float:
+        """Milliseconds on the clock of the page shown."""
+        return float(self.part("now") or 0.0)
+
+    @property
     def dialogs(self) -> list[Any]:
         """The dialogs that the last call raised, kind and text each."""
         dialogs = self.part("dialogs")
@@ -138,9 +143,11 @@ class Outcomes:
         """The state at the pivot."""
         return self._once("before", lambda: self.run(None))
 
-    def calm_demonstrated(self) -> Outcome:
-        """As :meth:`demonstrated`, then mouse and focus taken away."""
-        return self._once("calm demonstrated", lambda: self.run(self.pivot.demonstration, calm=True))
+    def calm_demonstrated(self, wait_ms: float = 0.0) -> Outcome:
+        """As :meth:`demonstrated`, then waited for so long on the page's clock, and mouse and focus taken away."""
+        return self._once(
+            f"calm demonstrated {wait_ms}", lambda: self.run(self.pivot.demonstration, calm=True, wait_ms=wait_ms)
+        )
 
     def calm_before(self) -> Outcome:
         """The state at the pivot, mouse and focus taken away."""
@@ -150,12 +157,13 @@ class Outcomes:
         """As :meth:`demonstrated`, with the outcomes of the next turns."""
         return self._once("later", lambda: self.run(self.pivot.demonstration, later=True))
 
-    def run(self, action: Message | None, *, calm: bool = False, later: bool = False) -> Outcome:
+    def run(self, action: Message | None, *, calm: bool = False, wait_ms: float = 0.0, later: bool = False) -> Outcome:
         """What ``action`` does in a fork (None: nothing).
 
         Args:
             action: the action.
             calm: take mouse and focus away from the page's elements afterwards, as the next action would.
+            wait_ms: before that, let so many milliseconds pass on the page's clock.
             later: also do the demonstration's next turns, at most :data:`LATER_TURNS`.
 
         Raises:
@@ -164,16 +172,16 @@ class Outcomes:
         died = ""
         for _ in range(ATTEMPTS):
             try:
-                return self._run(action, calm, later)
+                return self._run(action, calm, wait_ms, later)
             except (BrowserGone, Moved, ScriptError, PageFault) as gone:  # in reading the page, not in the action
                 died = f"{type(gone).__name__}: {gone}"
         raise BrowserError(f"the page could not be read {ATTEMPTS} times: {died}")
 
-    def _run(self, action: Message | None, calm: bool, later: bool) -> Outcome:
+    def _run(self, action: Message | None, calm: bool, wait_ms: float, later: bool) -> Outcome:
         with self._fork() as child:
             done = _Done() if action is None else _Done.of(child.advance(action, recorded=()))
             if calm and not done.done:
-                _calm(child)
+                _calm(child, wait_ms)
             outcome = _look(child, done)
             if not later or done.done:
                 return outcome
@@ -241,6 +249,9 @@ def _look(child: BrowserEnv, done: _Done) -> Outcome:
     return Outcome(view.state, elements, facts, done.errors, done.done, done.termination, reward, answered)
 
 
-def _calm(child: BrowserEnv) -> None:
+def _calm(child: BrowserEnv, wait_ms: float) -> None:
+    if wait_ms > 0:
+        wait = ToolCall(name="noop", arguments={"wait_ms": wait_ms}, id="call_wait")
+        child.respond(Message(role="assistant", tool_calls=[wait]))
     engine().run(child.browser.session.active.evaluate(_BLUR), TURN_SECONDS)
     child.respond(_AWAY)

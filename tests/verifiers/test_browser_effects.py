@@ -137,6 +137,19 @@ def test_the_mouse_leaves_nothing_that_counts_unless_it_was_to_look(agent: Agent
     assert not right(agent, recording, 2, f"hover('{file}')")
 
 
+def test_time_does_not_count_though_the_page_shows_it(agent: Agent) -> None:
+    ticking = "<p id=t></p><script>setInterval(() => { t.textContent = Math.round(performance.now() / 250); }, 250)"
+    agent.open(f"{ticking}</script><input aria-label=name><input aria-label=more>")
+    name = agent.id_of("textbox 'name'")
+    agent.do("fill", bid=name, value="Ada")
+    agent.do("noop", wait_ms=1500)
+    recording = agent.recording()
+    assert right(agent, recording, 0, f"click('{name}')\nkeyboard_type('Ada')")
+    assert not right(agent, recording, 0, f"click('{name}')\nkeyboard_type('Eda')")
+    assert not right(agent, recording, 1, "noop(100)"), "there, waiting is what was done"
+    assert right(agent, recording, 1, "noop(500)\nnoop(1000)")
+
+
 def test_scrolling_counts_where_it_is_all_that_was_done(agent: Agent) -> None:
     agent.open(LONG)
     agent.do("scroll", delta_x=0, delta_y=700)
