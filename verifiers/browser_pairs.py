@@ -32,7 +32,7 @@ from pivotgym.envs.trajectory import Message, Trajectory
 from pivotgym.verifiers.measure import Labelled
 
 PAIRS = Path(__file__).parent / "browser_pairs.jsonl"
-SETS = ("tuned", "held_out")
+SETS = ("tuned", "held_out", "hard")
 FIRST_RUN = "precision 98 % (43 of 44 accepted are right), recall 100 % (43 of 43)"
 """What ``browser_effects`` did on ``held_out`` when it first saw those pairs, by the labels they had then."""
 _BUNDLED = "bundled-"
@@ -61,7 +61,7 @@ class Pair(BaseModel):
 
     Attributes:
         id: unique.
-        set: ``tuned`` or ``held_out``.
+        set: ``tuned``, ``held_out`` or ``hard``.
         of: a :class:`PairRecording`, or a recording of the applications without ``bundled-``.
         turn: 0-based turn whose action is the demonstrated one.
         kind: what the sampled action is about (``keyboard``, ``row`` …).
@@ -73,7 +73,7 @@ class Pair(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str
-    set: Literal["tuned", "held_out"]
+    set: Literal["tuned", "held_out", "hard"]
     of: str
     turn: int = Field(ge=0)
     kind: str
@@ -124,7 +124,7 @@ def labelled(name: str | None, path: Path = PAIRS) -> list[Labelled]:
     Chromium plays the demonstrations on MiniWoB++ pages now, so that they hold what the installed pages show.
 
     Args:
-        name: ``tuned`` or ``held_out``.
+        name: ``tuned``, ``held_out`` or ``hard``.
         path: a file of recordings and pairs.
 
     Raises:
