@@ -10,21 +10,24 @@ from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pivotgym.envs.browser.engine import BrowserGone, Engine
 from pivotgym.envs.browser.proxy import Proxy, SiteHost
 from pivotgym.envs.browser.tab import Tab
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext
+    from playwright.async_api import Browser, BrowserContext
 
+T = TypeVar("T")
 RECENT = 6
 """Of so many episodes that began last, two with the same start page mean that there will be more."""
 SPARE = 2
 """Contexts held ready for episodes like those."""
 LULL_SECONDS = 0.5
 """How long cleaning waits for a moment in which nobody waits for the browser, while enough others are ready."""
+MAKE_SECONDS = 60.0
+"""How long a context may take to be made."""
 MAX_FREE = 8
 """Contexts kept for later, all kinds together."""
 _QUIET_SECONDS = 0.03
@@ -167,21 +170,7 @@ class Slots:
         proxy = Proxy()
         address = await proxy.start()
         try:
-            context = await browser.new_context(
-                viewport={"width": kind.viewport[0], "height": kind.viewport[1]},
-                locale=LOCALE,
-                timezone_id=TIME_ZONE,
-                color_scheme="light",
-                reduced_motion="reduce",
-                device_scale_factor=1,
-                accept_downloads=False,
-                service_workers="block",
-                ignore_https_errors=False,
-                proxy={"server": address, "bypass": "<-loopback>"},
-            )
-            script = files("pivotgym.envs.browser").joinpath("inpage.js").read_text()
-            await context.add_init_script(f"{script}({kind.seed}, {kind.clock});")
-            tab = await Tab.attach(await context.new_page())
+            context, tab = await _while_alive(browser, _furnished(browser, kind, address))
         except (Error, BrowserGone) as error:
             await proxy.stop()
             self._engine.lost(browser)
@@ -241,6 +230,48 @@ class Slots:
         free, self._free = self._free, []
         for slot in free:
             await self._discard(slot)
+
+
+async def _furnished(browser: Browser, kind: Kind, proxy: str) -> tuple[BrowserContext, Tab]:
+    """A context with its first tab."""
+    context = await browser.new_context(
+        viewport={"width": kind.viewport[0], "height": kind.viewport[1]},
+        locale=LOCALE,
+        timezone_id=TIME_ZONE,
+        color_scheme="light",
+        reduced_motion="reduce",
+        device_scale_factor=1,
+        accept_downloads=False,
+        service_workers="block",
+        ignore_https_errors=False,
+        proxy={"server": proxy, "bypass": "<-loopback>"},
+    )
+    script = files("pivotgym.envs.browser").joinpath("inpage.js").read_text()
+    await context.add_init_script(f"{script}({kind.seed}, {kind.clock});")
+    return context, await Tab.attach(await context.new_page())
+
+
+async def _while_alive(browser: Browser, work: Coroutine[Any, Any, T]) -> T:
+    """Awaits what a browser that dies may leave unanswered. Raises BrowserGone where it died, or does not answer."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def note(_: object) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    browser.on("disconnected", note)
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, ended}, timeout=MAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise BrowserGone("the browser ended while a context was made")
+        return task.result()
+    finally:
+        browser.remove_listener("disconnected", note)
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                await task
 
 
 _OF: weakref.WeakKeyDictionary[Engine, Slots] = weakref.WeakKeyDictionary()
