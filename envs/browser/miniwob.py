@@ -29,7 +29,20 @@ _SETUP = """
 (() => {
   const parts = ["reward-display", "click-canvas", "sync-task-cover"], aside = new Map();
   let asked = null;
+  // An icon that is another image under the mouse has no size until that one is there: it would not feel the click.
+  const icons = [];
+  for (const sheet of document.styleSheets) {
+    for (const rule of sheet.cssRules) {
+      if (!(rule.selectorText || "").includes(":hover")) continue;
+      for (const found of rule.cssText.matchAll(/url\\("([^"]+)"\\)/g)) {
+        const icon = new Image();
+        icon.src = new URL(found[1], sheet.href || location.href).href;
+        icons.push(icon);
+      }
+    }
+  }
   const hide = () => {
+    icons.length;  // so that they are kept
     core.clearTimer();
     document.body.removeEventListener("click", core.canvasDrawClick);
     const query = document.getElementById("query");
