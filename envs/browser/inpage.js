@@ -10,6 +10,7 @@
     Reflect: own(Reflect, "apply", "construct"),
     Object: own(Object, "getOwnPropertyDescriptor", "defineProperty", "freeze", "assign"),
     setTimeout: window.setTimeout.bind(window),
+    frame: window.requestAnimationFrame.bind(window),
     wall: performance.now.bind(performance),
     report: typeof reportError === "function" ? reportError.bind(window) : () => {},
   };
@@ -36,6 +37,7 @@
   const connected = getter(Node.prototype, "isConnected");
   const rectOf = method(Element.prototype, "getBoundingClientRect");
   const rectsOf = method(Element.prototype, "getClientRects");
+  const styleOf = window.getComputedStyle.bind(window);
   const showIt = method(Element.prototype, "scrollIntoViewIfNeeded");
   const closest = method(Element.prototype, "closest");
   const atPoint = method(Document.prototype, "elementFromPoint");
@@ -107,6 +109,16 @@
       if (!event.destination.sameDocument && event.downloadRequest === null) leaving = true;
     });
   }
+  // An element that is hidden or disabled while it has the focus loses it with one of the next frames, whenever that is.
+  const drawn = () => new N.Promise((go) => { N.frame(() => go()); N.setTimeout(go, 500); });
+  const refocus = async () => {
+    for (let tries = 4; tries > 0; tries--) {
+      const element = document.activeElement;
+      if (!element || element === document.body || element === document.documentElement) return;
+      if (rectsOf(element).length && !element.disabled && styleOf(element).visibility === "visible") return;
+      await drawn();
+    }
+  };
   // Lets `ms` pass, once for each `step`. Each callback is a task of its own, so promises settle between two of them as
   // they should. Says "leaving" where another document was asked for, "loading" where this one is not complete yet.
   const advance = async (ms, step, anyway = false, calls = 20000, seconds = 4) => {
@@ -117,6 +129,7 @@
     if (document.readyState !== "complete" && !anyway) return "loading";
     if (passed === step) return "";
     passed = step;
+    await refocus();
     const target = now + ms, began = N.wall();
     while (calls-- > 0 && N.wall() - began < seconds * 1000) {
       let first = null;
@@ -137,6 +150,7 @@
       try { await below.defaultView.__pivot.advance(ms, step, anyway, calls, seconds); } catch { /* not ours to look into */ }
     }
     await flush();
+    await refocus();
     return leaving ? "leaving" : "";
   };
 
