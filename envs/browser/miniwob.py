@@ -67,7 +67,7 @@ _SETUP = """
   }
   hide();
   Math.seedrandom(SEED);
-  core.EPISODE_MAX_TIME = MAX_TIME;
+  core.EPISODE_MAX_TIME = LIMIT;
   core.startEpisodeReal();
 })()
 """
@@ -122,7 +122,7 @@ class MiniWobTasks(TaskSet):
 
     def setup_script(self, spec: BrowserTask) -> str:
         """Seeds the page and starts its episode."""
-        return _SETUP.replace("SEED", json.dumps(spec.seed)).replace("MAX_TIME", str(MAX_TIME_MS))
+        return _SETUP.replace("SEED", json.dumps(spec.seed)).replace("LIMIT", str(MAX_TIME_MS))
 
     def goal_script(self, spec: BrowserTask) -> str:
         """What the page asks for."""

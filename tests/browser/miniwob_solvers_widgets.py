@@ -95,7 +95,7 @@ def scrolled(goal: str, page: Page) -> Solver:
 @solves("tic-tac-toe")
 def noughts(goal: str, page: Page) -> Solver:
     lines = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
-    cells = [node.target for node in page.all("generic")]
+    cells = [node.target for node in page.all("generic", "image")]
     mine = set[int]()
     while True:
         # Crosses and noughts are pictures: what we did not put there is the other's.
