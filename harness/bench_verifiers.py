@@ -26,7 +26,7 @@ BROWSER_SETS = tuple(BROWSER + name for name in browser_pairs.SETS)
 TARGET = 0.95
 """What precision and recall of the effects must reach on the sets that have a target."""
 TARGET_SETS = ("tuned", *BROWSER_SETS)
-"""For terminals the pairs the rules were written with; for browsers those held out, too."""
+"""For terminals the pairs the rules were written with; for browsers all."""
 ALL = "all"
 
 
@@ -39,13 +39,13 @@ class _Domain:
         effects: its own verifier.
         pairs: reads a set of it.
         options: keyword arguments of ``gym.make``.
-        first_run: how its verifier did on the held-out set at first.
+        first_runs: how its verifier did at first, by set.
     """
 
     prefix: str
     effects: str
     pairs: Callable[[str], list[Labelled]]
-    first_run: str
+    first_runs: dict[str, str]
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,8 +97,8 @@ def bench_verifiers(
     """Lets each verifier judge every pair.
 
     Args:
-        sets: of the pairs: ``tuned`` and ``held_out`` are terminal actions, ``browser_tuned`` and ``browser_held_out``
-            browser actions.
+        sets: of the pairs: ``tuned`` and ``held_out`` are terminal actions; ``browser_tuned``, ``browser_held_out`` and
+            ``browser_hard`` browser actions.
         verifiers: specs; a partial reward counts as a rejection. ``terminal_effects`` stands for the domain's own.
         backend: what terminal commands run in.
         path: a file of states and pairs (see :mod:`pivotgym.verifiers.terminal_pairs`).
@@ -124,8 +124,10 @@ def bench_verifiers(
 
 def _domains(backend: str = "bubblewrap", path: Path = PAIRS) -> list[_Domain]:
     return [
-        _Domain("", "terminal_effects", lambda name: labelled(name, path), FIRST_RUN, {"backend": backend}),
-        _Domain(BROWSER, "browser_effects", browser_pairs.labelled, browser_pairs.FIRST_RUN),
+        _Domain(
+            "", "terminal_effects", lambda name: labelled(name, path), {"held_out": FIRST_RUN}, {"backend": backend}
+        ),
+        _Domain(BROWSER, "browser_effects", browser_pairs.labelled, browser_pairs.FIRST_RUNS),
     ]
 
 
@@ -152,9 +154,10 @@ def print_verifier_rows(rows: Iterable[VerifierRow], console: Console, *, mistak
     rows = list(rows)
     sets = {row.set for row in rows}
     first = [
-        f"{domain.prefix}held_out on its first run: {domain.first_run}"
+        f"{domain.prefix}{name} on its first run: {said}"
         for domain in _domains()
-        if f"{domain.prefix}held_out" in sets
+        for name, said in domain.first_runs.items()
+        if domain.prefix + name in sets
     ]
     table = Table(
         title="bench verifiers: labelled actions of terminals and browsers (browser_); 95 % Wilson intervals",

@@ -17,6 +17,7 @@ _CLOSING = re.compile(
     r"(?:(?:it|that|this|everything|all)(?: is|'s)? |i am |i'm |all )?(?:done|finished|completed?|set|ready)[.!\s]*$",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(r"(?<![\w.,-])\d{1,2}(?![\w-]|[.,]\d)")
 _COMMON = {"the", "and", "has", "have", "are", "was", "were", "been", "your", "with"}
 
 
@@ -27,10 +28,11 @@ def message_problem(
 
     - The same text, but for case, blanks and punctuation, is right.
     - Where the task's own goal depends on the answer, it decides: an answer that earns what the demonstrated one earns
-      is right, unless it denies what that one affirms.
+      is right, unless it denies something and that one does not.
     - Else :class:`TalkRule` compares what is said, with a judge, if there is one. Without one, a message is a courtesy
       where the task's goal is reached as by the demonstration: ``Done.`` is right, and so is what says the like in
-      other words, denies nothing, asks for nothing and brings no facts of its own.
+      other words, denies nothing, asks for nothing and brings no facts of its own; numbers up to 99 (how many, which
+      rating) must be the demonstration's or the user's.
     """
     demonstrated, sampled = said_by(pivot.demonstration), said_by(action)
     if [how for how, _ in sampled] != [how for how, _ in demonstrated]:
@@ -42,6 +44,8 @@ def message_problem(
         return 0.0, f"{len(text)} characters where the demonstration has {len(shown)}"
     if wanted.answered:
         contrary = other_polarity(shown, text)
+        if contrary is None and analyse(text).denies_loosely and not analyse(shown).denies_loosely:
+            contrary = "denies"
         if contrary is not None:
             return 0.0, contrary
         return (1.0, "the same answer") if given.reward >= wanted.reward else (0.0, "another answer")
@@ -49,7 +53,7 @@ def message_problem(
     reached = wanted.done and given.done and given.reward >= wanted.reward > 0
     if not reached or talk.judge_verifier is not None:
         return verdict.reward, verdict.reason
-    if verdict.reward > 0:
+    if verdict.rule == "facts" and verdict.reward > 0:
         return 1.0, verdict.reason
     problem = _discourtesy(env, shown, text)
     return (1.0, "the task's goal is reached, and the message says the like") if problem is None else (0.0, problem)
@@ -64,13 +68,21 @@ def _discourtesy(env: BrowserEnv, shown: str, text: str) -> str | None:
         return "asks for something where the demonstration asks nothing"
     if given.denies_loosely and not wanted.denies_loosely:
         return "denies"
+    goal = env.spec_of_task.goal or env.browser.goal or ""
+    allowed = _NUMBER.findall(f"{goal} {shown}")
+    unasked = [number for number in _NUMBER.findall(text) if number not in allowed]
+    if unasked:
+        return f"says {unasked[0]}, as neither the user nor the demonstration does"
+    said, asked = _stems(text), _stems(goal)
+    if _CLOSING.match(shown.strip()):  # which says nothing of what was done: the user has
+        return None if 2 * len(said & asked) > len(said) else "says something else"
     problem = prose_problem(env, shown, text)
-    if problem is not None:
+    if problem is not None or conveyed(wanted.actions, given):
         return problem
-    if conveyed(wanted.actions, given):
-        return None
-    stems, said = _stems(shown), _stems(text)
-    return None if 2 * len(stems & said) > len(stems) else "says something else"
+    stems = _stems(shown)
+    shared = 2 * len(stems & said)
+    like = shared > len(stems) or (shared == len(stems) and 2 * len(said & (stems | asked)) > len(said))
+    return None if like else "says something else"
 
 
 def _stems(text: str) -> set[str]:
