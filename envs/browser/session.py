@@ -132,10 +132,11 @@ class Session:
     async def _acquire(self) -> Slot:
         spec = self._spec
         self._slot = slot = await self._slots.acquire(Kind(spec.viewport, spec.page_seed, spec.clock), self._preload)
+        self._asides = slot.asides
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
         self.tabs, self.active = [slot.tab], slot.tab
-        slot.tab.on_window, slot.tab.asides = self._window, self._asides
+        slot.tab.on_window = self._window
         return slot
 
     def past(self) -> None:
@@ -221,7 +222,7 @@ class Session:
     async def _attach(self, page: Page) -> None:
         with contextlib.suppress(Exception):
             tab = await Tab.attach(page)
-            tab.on_window, tab.asides = self._window, self._asides
+            tab.on_window = self._window
             self.tabs.append(tab)
             self.active = tab
 

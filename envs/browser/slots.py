@@ -65,6 +65,7 @@ class Slot:
     Attributes:
         origins: the origins whose pages were open in it in this episode.
         soiled: why it must not be used again.
+        asides: what its documents did beside their own state: ``history`` was asked, ``stores`` were written.
         ready: the start page it stands at already, if any.
     """
 
@@ -74,6 +75,7 @@ class Slot:
     tab: Tab
     origins: set[str] = field(default_factory=set)
     soiled: str | None = None
+    asides: set[str] = field(default_factory=set)
     ready: tuple[str, float] | None = None
 
     @property
@@ -170,7 +172,8 @@ class Slots:
         proxy = Proxy()
         address = await proxy.start()
         try:
-            context, tab = await _while_alive(browser, _furnished(browser, kind, address))
+            asides: set[str] = set()
+            context, tab = await _while_alive(browser, _furnished(browser, kind, address, asides))
         except (Error, BrowserGone) as error:
             await proxy.stop()
             self._engine.lost(browser)
@@ -178,7 +181,7 @@ class Slots:
         except BaseException:
             await proxy.stop()
             raise
-        return Slot(kind, context, proxy, tab)
+        return Slot(kind, context, proxy, tab, asides=asides)
 
     async def _clean(self, slot: Slot, preload: Preload | None) -> None:
         await self._lull(slot.kind)
@@ -214,6 +217,7 @@ class Slots:
             ),
         )
         slot.origins.clear()
+        slot.asides.clear()
         await self._stand(slot, preload)
         tab.downloads.clear()
         if len(slot.context.pages) != 1:
@@ -232,7 +236,7 @@ class Slots:
             await self._discard(slot)
 
 
-async def _furnished(browser: Browser, kind: Kind, proxy: str) -> tuple[BrowserContext, Tab]:
+async def _furnished(browser: Browser, kind: Kind, proxy: str, asides: set[str]) -> tuple[BrowserContext, Tab]:
     """A context with its first tab."""
     context = await browser.new_context(
         viewport={"width": kind.viewport[0], "height": kind.viewport[1]},
@@ -246,6 +250,8 @@ async def _furnished(browser: Browser, kind: Kind, proxy: str) -> tuple[BrowserC
         ignore_https_errors=False,
         proxy={"server": proxy, "bypass": "<-loopback>"},
     )
+    # First: the script takes it away before a page's own scripts run.
+    await context.expose_binding("__pivotAside", lambda _, what: asides.add(str(what)[:20]))
     script = files("pivotgym.envs.browser").joinpath("inpage.js").read_text()
     await context.add_init_script(f"{script}({kind.seed}, {kind.clock});")
     return context, await Tab.attach(await context.new_page())

@@ -70,7 +70,6 @@ class Tab:
         self._step = 0
         self.closed = False
         self.url, self.title, self.clipboard = "about:blank", "", ""
-        self.asides: set[str] = set()
         self.born: JsonObject | None = None
 
     @classmethod
@@ -79,7 +78,7 @@ class Tab:
         tab = cls(page, await page.context.new_cdp_session(page))
         tab._listen()
         enabled = (tab.send(f"{domain}.enable") for domain in ("Page", "Network", "Accessibility", "DOM"))
-        await asyncio.gather(tab.send("Runtime.addBinding", {"name": "__pivotAside"}), *enabled)
+        await asyncio.gather(*enabled)
         tab._frame = (await tab.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
         return tab
 
@@ -119,7 +118,6 @@ class Tab:
         on("Network.requestWillBeSent", self._request)
         on("Network.loadingFinished", lambda found: self._requests.discard(found["requestId"]))
         on("Network.loadingFailed", lambda found: self._requests.discard(found["requestId"]))
-        on("Runtime.bindingCalled", lambda found: self.asides.add(str(found["payload"])[:20]))
         on("Inspector.targetCrashed", lambda found: self.die("the page's process crashed"))
         self.page.on("crash", lambda page: self.die("the page's process crashed"))
         self.page.on("close", lambda page: self._close())

@@ -39,6 +39,7 @@ def test_a_killed_browser_is_replaced_and_the_episode_goes_on(agent: Agent, whic
     assert agent.last[:2] == (1.0, True)
 
 
+@pytest.mark.slow
 def test_every_environment_of_a_killed_browser_goes_on(make_env: Callable[..., BrowserEnv]) -> None:
     agents = [Agent(make_env()) for _ in range(3)]
     for position, one in enumerate(agents):
@@ -56,6 +57,7 @@ def test_every_environment_of_a_killed_browser_goes_on(make_env: Callable[..., B
     assert agents[0].env.screenshot().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_browser_that_dies_during_a_restore_is_replaced(agent: Agent) -> None:
     agent.open(PAGE)
     agent.click("'one'")
@@ -69,6 +71,7 @@ def test_a_browser_that_dies_during_a_restore_is_replaced(agent: Agent) -> None:
     assert agent.env.effect(recording.action(1)).changes
 
 
+@pytest.mark.slow
 def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +92,7 @@ def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
     assert agent.last[0] == 1.0
 
 
+@pytest.mark.slow
 def test_a_browser_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
     from pivotgym.envs.browser.engine import CHROMIUM, shutdown
 
@@ -113,6 +117,7 @@ print("ready", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["killed", "exit", "error"])
 def test_nothing_is_left_running(end: str) -> None:
     ends = {"killed": "time.sleep(600)", "exit": "sys.exit(0)", "error": "raise ValueError"}
@@ -140,6 +145,7 @@ def _alive(number: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_one_browser_serves_all(make_env: Callable[..., BrowserEnv]) -> None:
     for env in [make_env() for _ in range(4)]:
         Agent(env).open(PAGE)
