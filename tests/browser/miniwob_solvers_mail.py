@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from miniwob_solvers import Node, Page, Solver, click, do, fill, quoted, solves, submit
+from miniwob_solvers import Node, Page, Solver, click, fill, quoted, solves, submit
 
 
 def _thread(page: Page, sender: str) -> Node:
