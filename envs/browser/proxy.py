@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -105,10 +106,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> str:
-        """Starts listening; gives the proxy's address."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+    async def start(self, listening: socket.socket) -> str:
+        """Starts answering on a listening socket; gives the proxy's address."""
+        port = listening.getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=listening)
+        return f"http://127.0.0.1:{port}"
 
     async def stop(self) -> None:
         """Stops listening and closes every connection."""

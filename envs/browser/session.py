@@ -59,9 +59,10 @@ class Session:
         setup: str | None = None,
         probe: str | None = None,
         preload: Preload | None = None,
+        image: str = "",
     ) -> None:
         self._slots, self._spec, self._host = slots, spec, host
-        self._setup, self._probe, self._preload = setup, probe, preload
+        self._setup, self._probe, self._preload, self._image = setup, probe, preload, image
         self._slot: Slot | None = None
         self._attaching: set[asyncio.Task[None]] = set()
         self._refused_tabs = 0
@@ -131,7 +132,8 @@ class Session:
 
     async def _acquire(self) -> Slot:
         spec = self._spec
-        self._slot = slot = await self._slots.acquire(Kind(spec.viewport, spec.page_seed, spec.clock), self._preload)
+        kind = Kind(spec.viewport, spec.page_seed, spec.clock, self._image)
+        self._slot = slot = await self._slots.acquire(kind, self._preload)
         self._asides = slot.asides
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)

@@ -41,6 +41,7 @@ class Kind:
     viewport: tuple[int, int]
     seed: int
     clock: int
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,9 @@ class Slots:
     async def _make(self, kind: Kind) -> Slot:
         from playwright.async_api import Error
 
-        browser = await self._engine.browser()
+        browser = await self._engine.browser(kind.image)
         proxy = Proxy()
-        address = await proxy.start()
+        address = await proxy.start(self._engine.listen(kind.image))
         try:
             asides: set[str] = set()
             context, tab = await _while_alive(browser, _furnished(browser, kind, address, asides))

@@ -53,8 +53,8 @@ class Kept:
 class SteadySession:
     """One episode's browser for callers in any thread."""
 
-    def __init__(self, task: Task, spec: BrowserTask, tasks: TaskSet) -> None:
-        self._task, self._spec, self._tasks = task, spec, tasks
+    def __init__(self, task: Task, spec: BrowserTask, tasks: TaskSet, image: str = "") -> None:
+        self._task, self._spec, self._tasks, self._image = task, spec, tasks, image
         self._turns: list[tuple[Call, ...]] = []
         self._host = SiteHost(None)
         self._session: Session | None = None
@@ -143,8 +143,8 @@ class SteadySession:
         browser = engine()
         standby_of(browser).restored(self._key(kept), lambda: self._another(browser, kept))
 
-    def _key(self, kept: Kept) -> tuple[str, str]:
-        return self._task.key, repr(kept.turns)
+    def _key(self, kept: Kept) -> tuple[str, str, str]:
+        return self._task.key, repr(kept.turns), self._image
 
     def _adopt(self, kept: Kept) -> bool:
         """Whether a session stood by for the state."""
@@ -282,6 +282,7 @@ class SteadySession:
             setup=self._tasks.setup_script(self._spec),
             probe=self._tasks.probe(self._spec),
             preload=self._preload(),
+            image=self._image,
         )
         return session, host
 
