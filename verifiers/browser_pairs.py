@@ -9,15 +9,15 @@ verifier was run on them. Right is what leaves the page, the browser and the sit
 tells the user the same. That is about one turn: to do the next turn's work as well, or another field first, is no pair
 here, as it is right for the task and not the same (see :class:`pivotgym.verifiers.browser.BrowserEffects`).
 
-- ``tuned`` was written before the verifier, and the verifier was corrected with it at hand: on its first run it accepted
-  57 of 60 right and none of 86 wrong actions.
-- ``held_out`` was labelled when the verifier was done, on other tasks and other pages. On its first run there it accepted
-  43 of 43 right and 1 of 50 wrong actions.
-- ``hard`` was labelled after that, with what might fool it, most of all messages. On its first run there it accepted 24
-  of 26 right and 4 of 37 wrong actions. The mistakes were messages, for which rules were added since, and one page.
+- ``tuned`` was written before the verifier, and the verifier was corrected with it at hand: on its first run it
+  accepted 57 of 60 right and none of 86 wrong actions.
+- ``held_out`` was labelled when the verifier was done, on other tasks and other pages. On its first run there it
+  accepted 43 of 43 right and 1 of 50 wrong actions.
+- ``hard`` was labelled after that, with what might fool it, most of all messages. On its first run there it accepted
+  24 of 26 right and 4 of 37 wrong actions. The mistakes were messages, for which rules were added since, and one page.
 
-In each of the three, one label turned out to be wrong and is corrected in the file: a field whose page swallows keys, an
-address that was the default already, a tab that takes clicks only. What is left is a number whose sentence says the
+In each of the three, one label turned out to be wrong and is corrected in the file: a field whose page swallows keys,
+an address that was the default already, a tab that takes clicks only. What is left is a number whose sentence says the
 opposite (``the board is 100 g heavier``): the task asks for the number, and so does its goal.
 """
 
