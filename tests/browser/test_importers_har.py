@@ -58,7 +58,14 @@ async def _browse(path: Path, content: Any) -> None:
     await context.close()
 
 
-@pytest.mark.parametrize(("name", "content"), [("news.har", "embed"), ("attached.har", "attach"), ("news.har.zip", "")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("news.har.zip", ""),
+        pytest.param("news.har", "embed", marks=pytest.mark.slow),
+        pytest.param("attached.har", "attach", marks=pytest.mark.slow),
+    ],
+)
 def test_an_archive_of_playwright(name: str, content: str, tmp_path: Path, make_env: MakeEnv) -> None:
     path = tmp_path / name
     engine().run(_browse(path, content or "attach"), 60.0)

@@ -75,6 +75,7 @@ def test_a_script_buys_in_our_shop(tmp_path: Path, make_env: MakeEnv) -> None:
     assert_restores(env, row, tmp_path / "rows.jsonl")
 
 
+@pytest.mark.slow
 def test_a_script_in_javascript_closes_a_ticket(tmp_path: Path, make_env: MakeEnv) -> None:
     skeleton = load(tmp_path, TRACKER_JAVASCRIPT, "close.spec.ts")
     assert skeleton.id == "close"
@@ -87,6 +88,7 @@ def test_a_script_in_javascript_closes_a_ticket(tmp_path: Path, make_env: MakeEn
     assert_restores(env, row, tmp_path / "rows.jsonl")
 
 
+@pytest.mark.slow
 def test_an_asynchronous_script(tmp_path: Path, make_env: MakeEnv) -> None:
     text = SHOP_ASYNC.replace('    await page.get_by_placeholder("").nth(0).click()\n', "")
     row = record(load(tmp_path, text), make_env(), application_task("shop.buy_article"))
@@ -113,6 +115,7 @@ def test_every_kind_of_statement(tmp_path: Path, make_env: MakeEnv) -> None:
     assert_restores(env, row, tmp_path / "rows.jsonl")
 
 
+@pytest.mark.slow
 def test_a_script_for_the_library(tmp_path: Path, make_env: MakeEnv) -> None:
     skeleton = load(tmp_path, LIBRARY_JAVASCRIPT, "library.js")
     assert skeleton.source["viewport"] == [800, 600]

@@ -11,9 +11,9 @@ PAGE = """<title>Page</title><button {}>Go</button>"""
 @pytest.mark.parametrize(
     "action",
     [
-        "onclick='this.hidden = true'",
-        "onclick='this.style.visibility = \"hidden\"'",
-        "onclick='this.disabled = true'",
+        pytest.param("onclick='this.hidden = true'", marks=pytest.mark.slow),
+        pytest.param("onclick='this.style.visibility = \"hidden\"'", marks=pytest.mark.slow),
+        pytest.param("onclick='this.disabled = true'", marks=pytest.mark.slow),
         # The last thing that happens before the page is looked at: without care every third time it is too late.
         "onclick='setTimeout(() => { document.body.style.display = \"none\"; }, 499)'",
     ],
