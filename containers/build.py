@@ -47,16 +47,18 @@ class Recipe:
         packages: its Debian packages, one a line.
         finish: the script that is run in it last.
         dockerfile: the way from a registry's Debian.
+        by_apt: ``debootstrap`` makes a bare system, whose own apt installs the packages.
     """
 
     label: str
     packages: str
     finish: str
     dockerfile: str
+    by_apt: bool = False
 
 
 BASE = Recipe("base", "packages.txt", "finish.sh", "base.Dockerfile")
-BROWSER = Recipe("browser", "browser-packages.txt", "browser-finish.sh", "browser.Dockerfile")
+BROWSER = Recipe("browser", "browser-packages.txt", "browser-finish.sh", "browser.Dockerfile", by_apt=True)
 RECIPES = {IMAGE: BASE, BROWSER_IMAGE: BROWSER}
 
 
@@ -103,9 +105,15 @@ def bootstrap(folder: Path, recipe: Recipe = BASE) -> None:
         raise BuildError("debootstrap is not installed: apt-get install debootstrap")
     if os.geteuid() != 0:
         raise BuildError("debootstrap needs root")
-    command = [program, "--variant=minbase", f"--include={','.join(packages(recipe))}", SUITE, str(folder)]
+    # What debootstrap cannot put in order (packages that need each other) is left to the new system's own apt.
+    include = [] if recipe.by_apt else [f"--include={','.join(packages(recipe))}"]
     address = mirror()
-    _command([*command, *([address] if address else [])])
+    _command([program, "--variant=minbase", *include, SUITE, str(folder), *([address] if address else [])])
+    if recipe.by_apt:
+        shutil.copy("/etc/resolv.conf", folder / "etc" / "resolv.conf")
+        apt = ["chroot", str(folder), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+        _command([*apt, "update"])
+        _command([*apt, "install", "-y", "--no-install-recommends", *packages(recipe)])
     shutil.copy(HERE / recipe.finish, folder / "finish.sh")
     _command(["chroot", str(folder), "sh", "/finish.sh"])
     (folder / "finish.sh").unlink()

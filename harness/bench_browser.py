@@ -150,7 +150,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _round(env: BrowserEnv, name: str, moves: Sequence[Move]) -> Times:
-    """A reset, a step for each move, then turn 5 restored from its kept state, five times in a row, and after a pause."""
+    """A reset, a step for each move, then turn 5 restored: five times in a row, and after a pause."""
     times: Times = {}
     task = miniwob_task(name, browsergym_seed(SEED))
     with _timed(times, RESET):
