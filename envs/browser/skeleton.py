@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pivotgym.envs.browser.engine import engine
+from pivotgym.envs.browser.engine import BrowserError, BrowserGone, engine
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.session import Session
-from pivotgym.envs.browser.tab import Tab
+from pivotgym.envs.browser.tab import Moved, PageFault, Tab
 from pivotgym.envs.browser.tasks import BrowserTask
 from pivotgym.envs.errors import NotRestorable
 from pivotgym.envs.formats.playwright_steps import Step
@@ -68,6 +68,7 @@ def record(
 
     Raises:
         NotRestorable: there is no task, or the pages are not those the script was made on; it says where.
+        BrowserError: the browser died while an element was looked for.
     """
     task = task or skeleton.task
     if task is None:
@@ -159,7 +160,12 @@ class _Run:
             return []
         if step.locator is None:
             return [ToolCall(name=step.kind, arguments=step.arguments)]
-        found = engine().run(_look(self._env.browser.session, step, where), _SECONDS)
+        try:
+            found = engine().run(_look(self._env.browser.session, step, where), _SECONDS)
+        except BrowserGone as gone:
+            raise BrowserError(f"{where}: {gone}") from gone
+        except (Moved, PageFault) as fault:
+            raise NotRestorable("page", f"{where}: {fault}") from fault
         if step.kind in ("check", "uncheck"):
             return [ToolCall(name="click", arguments={"bid": found["bid"]})] if found["act"] else []
         if step.kind == "type":

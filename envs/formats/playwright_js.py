@@ -66,6 +66,7 @@ class _Reader:
         self._script = Script("")
         self._scripts = [self._script]
         self._promised: dict[str, str] = {}
+        self._other: list[str] = []
         self._open = 0
 
     def scripts(self) -> list[Script]:
@@ -169,6 +170,11 @@ class _Reader:
             script.pages.append(name.text)
             self._skip()
             return
+        if first in self._other:  # a download, a response
+            self._skip()
+            self._other.append(name.text)
+            script.notes.append(text)
+            return
         chain = self._whole_chain()
         last = chain.parts[-1] if chain.parts else Part("")
         if last.name == "new_page":
@@ -180,6 +186,8 @@ class _Reader:
         elif last.name == "wait_for_event" and chain.base in script.pages:
             if last.values == ["popup"]:
                 self._promised[name.text] = chain.base
+            else:
+                self._other.append(name.text)
             script.notes.append(text)
         elif chain.parts and step_of(chain, script.pages) is None:
             script.notes.append(text)
@@ -192,6 +200,9 @@ class _Reader:
         base = self._tokens[self._at].text
         if base in ("browser", "context", "playwright") or (awaited and base in self._promised):
             self._skip()
+            return
+        if base in self._other:
+            script.notes.append(self._skip())
             return
         if base not in script.pages:
             line = self._source.splitlines()[begin.line - 1].strip()

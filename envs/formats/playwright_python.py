@@ -35,6 +35,7 @@ class Script:
         given: there is a page: a test is handed one, other scripts make it.
         pages: the variables that hold pages.
         popups: what opened a window, by the variable that tells of it.
+        awaited: variables that hold something else an action brought, such as a download.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Script:
     given: bool = False
     pages: list[str] = field(default_factory=lambda: ["page"])
     popups: dict[str, Step] = field(default_factory=dict)
+    awaited: list[str] = field(default_factory=list)
 
     def add(self, step: Step, line: int, text: str) -> None:
         """Appends a step; the notes so far stand before it."""
@@ -118,6 +120,8 @@ class _Reader:
                 script.popups[item.optional_vars.id] = script.steps[-1]
             elif name != "expect_popup":
                 script.notes.append(self._text(item.context_expr))
+                if isinstance(item.optional_vars, ast.Name):
+                    script.awaited.append(item.optional_vars.id)
         elif chain.base in ("sync_playwright", "async_playwright", "playwright"):
             self.block(statement.body, script)
         else:
@@ -131,6 +135,9 @@ class _Reader:
         if last.name == "value" and chain.base in script.popups:
             script.popups[chain.base].opens = target.id
             script.pages.append(target.id)
+        elif chain.base in script.awaited:
+            script.notes.append(self._text(statement))
+            script.awaited.append(target.id)
         elif last.name == "new_page":
             script.opened(target.id)
         elif last.name in _MAKERS:
@@ -165,6 +172,8 @@ class _Reader:
                 script.notes.append(text)
             else:
                 script.add(step, statement.lineno, text)
+        elif base in script.awaited:
+            script.notes.append(text)
         elif base in _SETUP or base in ("run", "main") or any(one.name == base for one in self._scripts):
             pass  # starting, closing, tracing
         else:

@@ -187,6 +187,24 @@ def test_bad_scripts(text: str, line: int | None, problem: str, tmp_path: Path) 
     assert list(load_trajectories(path, on_error="skip", errors=errors)) == [] and len(errors) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        PYTHON.format(
+            "with page.expect_download() as download_info:\n        page.get_by_role('link').click()\n"
+            "    download = download_info.value\n    download.save_as('x')\n    page.locator('a').hover()"
+        ),
+        SCRIPT % "  const downloadPromise = page.waitForEvent('download');\n  await page.getByRole('link').click();\n"
+        "  const download = await downloadPromise;\n  await download.saveAs('x');\n  await page.locator('a').hover();",
+    ],
+)
+def test_downloads_are_noted(text: str, tmp_path: Path) -> None:
+    row = load(tmp_path, text)
+    assert [row.action(turn).tool_calls[0].name for turn in range(len(row.turns))] == ["goto", "click", "hover"]
+    notes = row.action(1).source["playwright"].get("notes", []) + row.action(2).source["playwright"]["notes"]
+    assert len(notes) == 3 and any("ownload" in note for note in notes)
+
+
 def test_several_tests_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "flows.py"
     path.write_text(PYTHON.format("pass") + "\n\ndef test_more(page: Page):\n    page.goto('http://b.test/')\n")
