@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import needs
@@ -85,3 +87,25 @@ def test_a_killed_container_is_replaced_and_the_episode_goes_on(make_env: MakeEn
 def test_a_missing_image_is_said_so(make_env: MakeEnv) -> None:
     with pytest.raises(ContainerError, match=r"the image pivotgym-nothing is missing: docker pull"):
         Agent(make_env(backend="docker", image="pivotgym-nothing")).open("<p>page</p>")
+
+
+def test_a_container_ends_with_the_process_that_started_it() -> None:
+    before = set(containers())
+    script = """if True:
+        import sys
+        from pivotgym.envs.browser.env import BrowserEnv
+        from pivotgym.envs.browser.miniwob import miniwob_task
+        env = BrowserEnv(backend="docker")
+        env.reset(options={"task": miniwob_task("click-test", 1)})
+        print("up", flush=True)
+        sys.stdin.read()
+    """
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"up\n"
+        started = set(containers()) - before
+        assert len(started) == 1
+        child.kill()
+    deadline = time.monotonic() + 120
+    while started & set(containers()):
+        assert time.monotonic() < deadline, "the container outlived its process"
+        time.sleep(0.2)
