@@ -38,7 +38,7 @@ OURS, PEER, RATIO = "pivotgym", "browsergym", "browsergym over pivotgym"
 RESET, STEP, RESTORE = "reset", "step with a fresh tree", "restore of turn 5"
 IN_A_ROW = "restore of turn 5, five in a row, each"
 TURN, AT_ONCE, SEED = 5, 16, 3
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 2.0
 """What lies between two restores of the same state where a model answers in between; nobody waits for five in a row."""
 TARGETS: dict[tuple[str, str], float] = {(RATIO, RESET): 20.0, (RATIO, STEP): 15.0, (OURS, RESTORE): 60.0}
 PEER_HINT = "pip install --no-deps browsergym-core browsergym-miniwob, and what they import, into a venv of its own"

@@ -127,15 +127,18 @@ def test_a_session_stands_by_for_a_state_restored_again_and_again(agent: Agent, 
         assert report.fidelity == 1.0
 
     def standing() -> Session:
-        """Waits for it."""
+        """Waits for it; on a machine too busy to prepare one in time, restores once more."""
         kept = env.browser.keep()
         assert kept is not None
         key, ready = env.browser._key(kept), standby_of(engine())._ready
-        deadline = time.monotonic() + 120
-        while key not in ready:
-            assert time.monotonic() < deadline, "no session stands by"
-            time.sleep(0.05)
-        return ready[key][0]
+        for _ in range(6):
+            deadline = time.monotonic() + 35
+            while time.monotonic() < deadline:
+                if key in ready:
+                    return ready[key][0]
+                time.sleep(0.05)
+            restore()
+        raise AssertionError("no session stands by")
 
     for _ in range(3):
         restore()
