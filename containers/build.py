@@ -1,8 +1,8 @@
-"""Builds the base image, and exports it for backends without Docker.
+"""Builds the base image and the browser's, and exports the base image for backends without Docker.
 
-``python -m pivotgym.containers.build``: from a registry's Debian where one can be reached, else from ``debootstrap``.
-``--export FOLDER`` or ``--export FILE.tar`` writes the root file system instead, which the bubblewrap backend takes as
-an image; that needs no Docker.
+``python -m pivotgym.containers.build [--image browser]``: from a registry's Debian where one can be reached, else from
+``debootstrap``. ``--export FOLDER`` or ``--export FILE.tar`` writes the base image's root file system instead, which
+the bubblewrap backend takes as an image; that needs no Docker.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Source = Literal["auto", "registry", "debootstrap"]
 
 IMAGE = "pivotgym-base"
+BROWSER_IMAGE = "pivotgym-browser"
 SUITE = "bookworm"
 HERE = Path(__file__).parent
 _ENV = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -36,13 +38,37 @@ _ENV = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 log = logging.getLogger("pivotgym.containers")
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is made from: files of this folder.
+
+    Attributes:
+        label: the image's label ``pivotgym.image``.
+        packages: its Debian packages, one a line.
+        finish: the script that is run in it last.
+        dockerfile: the way from a registry's Debian.
+        by_apt: ``debootstrap`` makes a bare system, whose own apt installs the packages.
+    """
+
+    label: str
+    packages: str
+    finish: str
+    dockerfile: str
+    by_apt: bool = False
+
+
+BASE = Recipe("base", "packages.txt", "finish.sh", "base.Dockerfile")
+BROWSER = Recipe("browser", "browser-packages.txt", "browser-finish.sh", "browser.Dockerfile", by_apt=True)
+RECIPES = {IMAGE: BASE, BROWSER_IMAGE: BROWSER}
+
+
 class BuildError(InfrastructureError):
     """The image cannot be built on this machine; the message says what is missing."""
 
 
-def packages() -> list[str]:
-    """The Debian packages of the image."""
-    lines = (HERE / "packages.txt").read_text(encoding="utf-8").splitlines()
+def packages(recipe: Recipe = BASE) -> list[str]:
+    """The Debian packages of an image."""
+    lines = (HERE / recipe.packages).read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -68,7 +94,7 @@ def mirror(etc: Path = Path("/etc")) -> str | None:
     return None
 
 
-def bootstrap(folder: Path) -> None:
+def bootstrap(folder: Path, recipe: Recipe = BASE) -> None:
     """Makes the root file system in ``folder`` with ``debootstrap``; root only.
 
     Raises:
@@ -79,10 +105,16 @@ def bootstrap(folder: Path) -> None:
         raise BuildError("debootstrap is not installed: apt-get install debootstrap")
     if os.geteuid() != 0:
         raise BuildError("debootstrap needs root")
-    command = [program, "--variant=minbase", f"--include={','.join(packages())}", SUITE, str(folder)]
+    # What debootstrap cannot put in order (packages that need each other) is left to the new system's own apt.
+    include = [] if recipe.by_apt else [f"--include={','.join(packages(recipe))}"]
     address = mirror()
-    _command([*command, *([address] if address else [])])
-    shutil.copy(HERE / "finish.sh", folder / "finish.sh")
+    _command([program, "--variant=minbase", *include, SUITE, str(folder), *([address] if address else [])])
+    if recipe.by_apt:
+        shutil.copy("/etc/resolv.conf", folder / "etc" / "resolv.conf")
+        apt = ["chroot", str(folder), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+        _command([*apt, "update"])
+        _command([*apt, "install", "-y", "--no-install-recommends", *packages(recipe)])
+    shutil.copy(HERE / recipe.finish, folder / "finish.sh")
     _command(["chroot", str(folder), "sh", "/finish.sh"])
     (folder / "finish.sh").unlink()
 
@@ -95,12 +127,12 @@ def _command(command: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _root_folder() -> Iterator[Path]:
+def _root_folder(recipe: Recipe = BASE) -> Iterator[Path]:
     """A folder with the bootstrapped root file system, removed on leaving."""
     with tempfile.TemporaryDirectory(prefix="pivotgym-image-") as name:
         root = Path(name) / "root"
         root.mkdir(mode=0o755)
-        bootstrap(root)
+        bootstrap(root, recipe)
         yield root
 
 
@@ -116,13 +148,14 @@ def tar_stream(folder: Path) -> Iterator[bytes]:
         raise BuildError(f"tar failed: {said[-500:]}")
 
 
-def build(client: APIClient, source: Source = "auto", name: str = IMAGE) -> None:
+def build(client: APIClient, source: Source = "auto", name: str = IMAGE, recipe: Recipe = BASE) -> None:
     """Builds the image into a Docker daemon.
 
     Args:
         client: of the daemon.
         source: what it is made from; ``auto`` tries a registry first.
         name: of the image.
+        recipe: which image.
 
     Raises:
         BuildError: it cannot be built; where both ways failed the message has both reasons.
@@ -131,15 +164,15 @@ def build(client: APIClient, source: Source = "auto", name: str = IMAGE) -> None
     began = time.monotonic()
     if source in ("auto", "registry"):
         try:
-            _build_from_registry(client, name)
+            _build_from_registry(client, name, recipe)
             log.info("Built the image %s from a registry in %.0f s.", name, time.monotonic() - began)
             return
         except BuildError as error:
             reasons.append(f"from a registry: {error}")
     if source in ("auto", "debootstrap"):
         try:
-            with _root_folder() as root:
-                import_image(client, tar_stream(root), name, labels={"pivotgym.image": "base"})
+            with _root_folder(recipe) as root:
+                import_image(client, tar_stream(root), name, labels={"pivotgym.image": recipe.label})
             log.info("Built the image %s with debootstrap in %.0f s.", name, time.monotonic() - began)
             return
         except BuildError as error:
@@ -147,14 +180,14 @@ def build(client: APIClient, source: Source = "auto", name: str = IMAGE) -> None
     raise BuildError(f"the image {name} cannot be built; {'; '.join(reasons)}")
 
 
-def _build_from_registry(client: APIClient, name: str) -> None:
+def _build_from_registry(client: APIClient, name: str, recipe: Recipe) -> None:
     from docker.errors import DockerException
 
     last = ""
-    labels = {"pivotgym.image": "base"}
+    labels = {"pivotgym.image": recipe.label}
     try:
         for line in client.build(
-            path=str(HERE), dockerfile="base.Dockerfile", tag=name, rm=True, forcerm=True, labels=labels, decode=True
+            path=str(HERE), dockerfile=recipe.dockerfile, tag=name, rm=True, forcerm=True, labels=labels, decode=True
         ):
             if "error" in line:
                 raise BuildError(str(line["error"]).strip())
@@ -229,9 +262,10 @@ def export(target: Path, client: APIClient | None = None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit status 1 with one line where it cannot be done."""
-    parser = argparse.ArgumentParser(prog="pivotgym.containers.build", description="Builds the base image.")
+    parser = argparse.ArgumentParser(prog="pivotgym.containers.build", description="Builds the base image, or another.")
+    parser.add_argument("--image", choices=("base", "browser"), default="base", help="which one")
     parser.add_argument("--from", dest="source", choices=("auto", "registry", "debootstrap"), default="auto")
-    parser.add_argument("--name", default=IMAGE, help="of the image in the Docker daemon")
+    parser.add_argument("--name", help=f"of the image in the Docker daemon; {IMAGE} or {BROWSER_IMAGE} by default")
     parser.add_argument("--export", type=Path, help="write a folder or FILE.tar with debootstrap instead; no Docker")
     parser.add_argument("--from-docker", action="store_true", help="--export takes the image from the Docker daemon")
     options = parser.parse_args(arguments)
@@ -242,7 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.export:
             export(options.export, _client())
         else:
-            build(_client(), options.source, options.name)
+            default = IMAGE if options.image == "base" else BROWSER_IMAGE
+            build(_client(), options.source, options.name or default, RECIPES[default])
     except (BuildError, MissingExtra) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -51,14 +51,16 @@ class Bench:
 
     what: Positional[str] = "tools"
     """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), repo (a restored turn
-    against a container and a replay; the parts of a reward), verifiers (precision and recall on labelled terminal
-    actions)"""
+    against a container and a replay; the parts of a reward), browser (MiniWoB pages beside BrowserGym's), verifiers
+    (precision and recall on labelled terminal actions)"""
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
     """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs"""
     json: Path | None = None
     """also write the rows here"""
+    peer_python: Path | None = None
+    """browser: a Python that has browsergym-miniwob, for the other side; by default this one, where it has"""
 
     def run(self) -> bool:
         """Measures."""
@@ -66,6 +68,7 @@ class Bench:
             "tools": self._tools,
             "sandbox": self._sandbox,
             "repo": self._repo,
+            "browser": self._browser,
             "verifiers": self._verifiers,
         }
         if self.what not in kinds:
@@ -97,6 +100,18 @@ class Bench:
             rows = bench_repo(self.repeats, self.domains or None, tell=status.update, left_out=missing.append)
         print_repo_rows(rows, OUT)
         return self._end(rows, missing)
+
+    def _browser(self) -> bool:
+        from pivotgym.harness.bench_browser import bench_browser, print_browser_rows
+
+        missing: list[str] = []
+        with Console(stderr=True).status("") as status:
+            rows = bench_browser(self.repeats, self.peer_python, tell=status.update, left_out=missing.append)
+        print_browser_rows(rows, OUT)
+        for text in missing:
+            OUT.print(text, highlight=False, markup=False)
+        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
+        return all(row.met is not False for row in rows)
 
     def _end(self, rows: Sequence[Figure], missing: Sequence[str]) -> bool:
         for text in missing:

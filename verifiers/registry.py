@@ -90,7 +90,14 @@ def _search(options: VerifierOptions) -> Verifier:
     return SearchEffects(options.max_extra_calls)
 
 
+def _browser(options: VerifierOptions) -> Verifier:
+    from pivotgym.verifiers.browser import BrowserEffects  # brings the browser with it
+
+    return BrowserEffects(_talk(options))
+
+
 _FACTORIES: dict[str, Factory] = {
+    "browser_effects": _browser,
     "exact": lambda options: ExactMatch(),
     "tool_call": lambda options: ToolCallMatch(_talk(options)),
     "effects": lambda options: Effects(_talk(options), options.max_extra_calls),

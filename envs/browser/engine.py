@@ -1,4 +1,4 @@
-"""The one Chromium of this process, and the thread that talks to it.
+"""The Chromium of this process (and one for each image that is asked for), and the thread that talks to it.
 
 Playwright's objects belong to one event loop, so a thread of their own runs that loop and everything else hands it
 coroutines. A browser that died is started again by whoever asks next. It dies with this process, however that ends:
@@ -12,14 +12,18 @@ import atexit
 import contextlib
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
+
+    from pivotgym.envs.browser.container import Container
 
 T = TypeVar("T")
 CHROMIUM = "PIVOTGYM_CHROMIUM"
@@ -72,15 +76,21 @@ class BrowserGone(Exception):
     """The browser, or the page's process, is not there any more. Whoever holds state in it builds it anew."""
 
 
+@dataclass
+class _Running:
+    browser: Browser | None = None
+    playwright: Playwright | None = None
+    container: Container | None = None
+
+
 class Engine:
     """Chromium and the event loop around it; one a process, see :func:`engine`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="pivotgym-browser", daemon=True)
-        self._playwright: Playwright | None = None
-        self._browser: Browser | None = None
-        self._dead: list[tuple[Browser | None, Playwright | None]] = []
+        self._running: dict[str, _Running] = {}
+        self._dead: list[_Running] = []
         self._starting: asyncio.Lock | None = None
         self.starts = 0
         self.waiting = 0  # how many callers wait for something now
@@ -122,42 +132,66 @@ class Engine:
         finally:
             self.waiting -= 1
 
-    async def browser(self) -> Browser:
-        """The running browser, started if there is none. Raises BrowserError, MissingExtra."""
+    async def browser(self, image: str = "") -> Browser:
+        """The running browser, on this machine or in a container of ``image``, started if there is none.
+
+        Raises:
+            BrowserError: it does not start.
+            MissingExtra: Playwright is not installed.
+        """
         if self._starting is None:
             self._starting = asyncio.Lock()
         async with self._starting:
-            if self._browser is not None and self._browser.is_connected():
-                return self._browser
-            await self._end()
+            found = self._running.get(image)
+            if found is not None and found.browser is not None and found.browser.is_connected():
+                return found.browser
+            if found is not None:
+                self._dead.append(self._running.pop(image))
+            await self._bury()
             last: Exception | None = None
             for pause in (0.2, 1.0, 0.0):
+                begun = _Running()
                 try:
-                    self._browser = await asyncio.wait_for(self._start(), START_SECONDS)
-                    self.starts += 1
-                    return self._browser
-                except MissingExtra:
-                    raise
+                    browser = await asyncio.wait_for(self._start(begun, image), START_SECONDS)
                 except Exception as error:
+                    self._dead.append(begun)
+                    await self._bury()
+                    if isinstance(error, MissingExtra | BrowserError):
+                        raise
                     last = error
-                    await self._end()
                     await asyncio.sleep(pause)
+                else:
+                    self._running[image] = begun
+                    self.starts += 1
+                    return browser
             raise BrowserError(f"Chromium does not start: {last}; install it (apt-get install chromium)") from last
+
+    def listen(self, image: str = "") -> socket.socket:
+        """A listening socket that pages of the browser can reach. Raises BrowserError."""
+        found = self._running.get(image)
+        if found is not None and found.container is not None:
+            return found.container.listen()
+        return socket.create_server(("127.0.0.1", 0))
 
     def lost(self, browser: Browser) -> None:
         """``browser`` turned out to be dead, whether or not it was noticed: the next one to ask starts another."""
-        if self._browser is browser:
-            self._dead.append((browser, self._playwright))
-            self._browser = self._playwright = None
+        for image, found in list(self._running.items()):
+            if found.browser is browser:
+                self._dead.append(self._running.pop(image))
 
-    async def _start(self) -> Browser:
+    async def _start(self, begun: _Running, image: str) -> Browser:
         try:
             from playwright.async_api import async_playwright
         except ImportError:
             raise MissingExtra("playwright", "browser") from None
-        self._playwright = await async_playwright().start()
         path = os.environ.get(CHROMIUM) or next(filter(None, map(shutil.which, _NAMES)), None)
-        return await self._playwright.chromium.launch(
+        if image:
+            from pivotgym.envs.browser.container import Container
+
+            begun.container = await asyncio.to_thread(Container, image)
+            path = str(begun.container.program)
+        begun.playwright = await async_playwright().start()
+        begun.browser = await begun.playwright.chromium.launch(
             executable_path=path,
             headless=True,
             args=list(_ARGUMENTS),
@@ -167,15 +201,27 @@ class Engine:
             handle_sigterm=False,
             handle_sighup=False,
         )
+        if begun.container is not None:
+            await asyncio.to_thread(begun.container.started)
+        return begun.browser
+
+    async def _bury(self) -> None:
+        dead, self._dead = self._dead, []
+        for one in dead:
+            ends = (
+                one.browser.close() if one.browser else None,
+                one.playwright.stop() if one.playwright else None,
+                asyncio.to_thread(one.container.close) if one.container else None,
+            )
+            for end in ends:
+                if end is not None:
+                    with contextlib.suppress(Exception):
+                        await asyncio.wait_for(end, 10.0)
 
     async def _end(self) -> None:
-        dead, self._dead = [*self._dead, (self._browser, self._playwright)], []
-        self._browser = self._playwright = None
-        for browser, playwright in dead:
-            for part in (browser.close() if browser else None, playwright.stop() if playwright else None):
-                if part is not None:
-                    with contextlib.suppress(Exception):
-                        await asyncio.wait_for(part, 10.0)
+        self._dead += self._running.values()
+        self._running.clear()
+        await self._bury()
 
     def stop(self) -> None:
         """Ends the browser and the thread."""
@@ -190,14 +236,15 @@ class Engine:
 
     def _abandon(self) -> None:
         """In a forked child: the browser is the parent's, and must end with it although this process lives on."""
-        process = getattr(getattr(getattr(self._playwright, "_connection", None), "_transport", None), "_proc", None)
-        transport = getattr(process, "_transport", None)
-        for number in (0, 1):
-            pipe = transport.get_pipe_transport(number) if transport is not None else None
-            handle = pipe.get_extra_info("pipe") if pipe is not None else None
-            if handle is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    os.close(handle.fileno())
+        for one in [*self._running.values(), *self._dead]:
+            connection = getattr(one.playwright, "_connection", None)
+            transport = getattr(getattr(getattr(connection, "_transport", None), "_proc", None), "_transport", None)
+            for number in (0, 1):
+                pipe = transport.get_pipe_transport(number) if transport is not None else None
+                handle = pipe.get_extra_info("pipe") if pipe is not None else None
+                if handle is not None:
+                    with contextlib.suppress(OSError, ValueError):
+                        os.close(handle.fileno())
 
 
 _ENGINE: Engine | None = None

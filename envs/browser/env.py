@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from pivotgym.containers.build import BROWSER_IMAGE
 from pivotgym.envs.actions import parse_action
 from pivotgym.envs.browser import prompts
 from pivotgym.envs.browser.actions import BY_NAME, TOOLS, NotCalls, calls_of, parse_calls
@@ -36,16 +37,21 @@ class BrowserConfig(EnvConfig):
     Attributes:
         tasks: the task set a reset without options draws from.
         interface: ``tools`` (each action a tool call) or ``text`` (BrowserGym's calls in the answer's text).
+        backend: where Chromium runs: ``local``, on this machine, or ``docker``, in a container without a network.
+        image: the container's image; empty for ``pivotgym-browser``.
     """
 
     tasks: str = "miniwob"
     interface: Literal["tools", "text"] = "tools"
+    backend: Literal["local", "docker"] = "local"
+    image: str = ""
 
 
 class BrowserEnv(AgentEnv):
     """Tasks in a real Chromium; every state can be gone back to."""
 
     Config: ClassVar[type[EnvConfig]] = BrowserConfig
+    default_verifier: ClassVar[str] = "browser_effects"
     config: BrowserConfig
 
     def __init__(self, config: EnvConfig | None = None, *, render_mode: str | None = None, **options: Any) -> None:
@@ -95,7 +101,7 @@ class BrowserEnv(AgentEnv):
         """Opens the task's first page."""
         self.stop()
         self._spec = spec = BrowserTask.of(task)
-        self._browser = browser = SteadySession(task, spec, self.task_set)
+        self._browser = browser = SteadySession(task, spec, self.task_set, self._image())
         try:
             view = browser.start()
         except PageFault as fault:
@@ -138,13 +144,13 @@ class BrowserEnv(AgentEnv):
         kept = self.browser.keep()
         if kept is None:
             return None
-        return State(kept, 4096 + len(kept.site) + 4 * len(kept.view.text))
+        return State(kept, kept.nbytes)
 
     def load(self, state: State) -> None:
         """Goes there again, in a browser context of its own."""
         self.stop()
         self._spec = BrowserTask.of(self.task)
-        self._browser = SteadySession(self.task, self._spec, self.task_set)
+        self._browser = SteadySession(self.task, self._spec, self.task_set, self._image())
         kept: Kept = state.payload
         self._browser.restore(kept)
 
@@ -206,6 +212,12 @@ class BrowserEnv(AgentEnv):
         return [(self.browser.session, "turn")]
 
     # Inner parts ----------------------------------------------------------------------------------------------
+
+    def _image(self) -> str:
+        """The image Chromium runs in; empty for this machine."""
+        if self.config.backend == "local":
+            return ""
+        return self.config.image or BROWSER_IMAGE
 
     def _check(self, calls: Sequence[ToolCall]) -> tuple[list[Call], list[str | None]]:
         """The calls that can be tried, and for each call why it cannot, or None."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pivotgym.envs.browser.tasks import Answer, BrowserTask, Final, Request, Site, TaskSet
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
@@ -35,31 +36,53 @@ _DROPPED = frozenset(
 )
 
 
+_MAX_REDIRECTS = 20
+
+
 class NoGoal(InfrastructureError):
     """A recorded site has no goal of its own: its episodes cannot be judged."""
 
 
 class Archive:
-    """The responses of a HAR file by request.
+    """The responses of a HAR file by request; a ``.har.zip`` of Playwright's holds it with the bodies beside it.
 
     Several for one request are given in the order they were recorded; the last one repeats.
+
+    Attributes:
+        navigations: method and address of every document that was asked for in a tab, in order; where that led on to
+            another address, the first one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._zip: zipfile.ZipFile | None = None
         try:
-            entries = json.loads(path.read_text(encoding="utf-8-sig"))["log"]["entries"]
-        except OSError as error:
+            entries = json.loads(self._text())["log"]["entries"]
+        except (OSError, zipfile.BadZipFile) as error:
             raise BadInput(str(error), file=path) from error
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"no HAR archive: {error}", file=path, field="log.entries") from error
+        if not isinstance(entries, list):
+            raise BadInput("no HAR archive: not a list", file=path, field="log.entries")
         self.answers: dict[str, list[Answer]] = {}
         self.first_page: str | None = None
         for position, entry in enumerate(entries):
             try:
                 self._add(entry)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
                 raise BadInput(f"unusable entry: {error!r}", file=path, field=f"log.entries.{position}") from error
+        self.navigations = _navigations(entries)
+        if self._zip is not None:
+            self._zip.close()
+
+    def _text(self) -> str:
+        if not zipfile.is_zipfile(self.path):
+            return self.path.read_text(encoding="utf-8-sig")
+        self._zip = zipfile.ZipFile(self.path)
+        names = [name for name in self._zip.namelist() if name.endswith(".har") and "/" not in name]
+        if len(names) != 1:
+            raise BadInput(f"the zip holds {len(names)} .har files, not one", file=self.path)
+        return self._zip.read(names[0]).decode("utf-8-sig")
 
     def _add(self, entry: JsonObject) -> None:
         request, response = entry["request"], entry["response"]
@@ -79,6 +102,8 @@ class Archive:
             self.first_page = request["url"]
 
     def _body(self, content: JsonObject) -> bytes:
+        if "_file" in content and self._zip is not None:
+            return self._zip.read(str(content["_file"]))
         if "_file" in content:  # Playwright's archives may hold bodies in files beside them
             wanted = (self.path.parent / str(content["_file"])).resolve()
             if not wanted.is_relative_to(self.path.parent.resolve()):
@@ -88,6 +113,49 @@ class Archive:
         if content.get("encoding") == "base64":
             return base64.b64decode(text)
         return str(text).encode("utf-8", "surrogatepass")
+
+
+def _navigations(entries: Sequence[JsonObject]) -> list[tuple[str, str]]:
+    asked = sorted(entries, key=lambda entry: str(entry.get("startedDateTime", "")))
+    found: list[tuple[str, str]] = []
+    frames: dict[str, str] = {}
+    led_to: str | None = None
+    for entry in asked:
+        request, response = entry["request"], entry["response"]
+        if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
+            continue
+        if not _is_document(entry) or _in_frame(entry, frames):
+            continue
+        if request["url"] != led_to:
+            found.append((str(request["method"]).upper(), str(request["url"])))
+        target = response.get("redirectURL") if 300 <= int(response["status"]) < 400 else ""
+        led_to = urljoin(request["url"], target) if target else None
+    return found
+
+
+def _is_document(entry: JsonObject) -> bool:
+    """Whether a tab asked for it: said by the browser, by the recorder, or told from what came back."""
+    headers = {str(header["name"]).lower(): header["value"] for header in entry["request"].get("headers", ())}
+    if "sec-fetch-dest" in headers:
+        return bool(headers["sec-fetch-dest"] == "document")
+    if "_resourceType" in entry:
+        return bool(entry["_resourceType"] == "document")
+    kind = str((entry["response"].get("content") or {}).get("mimeType", ""))
+    return "html" in kind and "x-requested-with" not in headers
+
+
+def _in_frame(entry: JsonObject, frames: dict[str, str]) -> bool:
+    """Playwright says which frame asked: a page's first one is the page's own."""
+    frame = entry.get("_frameref")
+    return frame is not None and frames.setdefault(str(entry.get("pageref")), str(frame)) != frame
+
+
+def _target(url: str, answer: Answer | None) -> str | None:
+    """Where a redirect leads."""
+    if answer is None or answer.status not in (301, 302, 303, 307, 308):
+        return None
+    location = next((value for name, value in answer.headers if name.lower() == "location"), None)
+    return urljoin(url, location) if location else None
 
 
 def _keys(method: str, url: str, body: bytes) -> list[str]:
@@ -117,7 +185,28 @@ class RecordedSite:
         """The recorded response, or None."""
         url = f"{request.scheme}://{request.host}{request.port}{request.path}"
         url += f"?{request.query}" if request.query else ""
-        for key in _keys(request.method, url, request.body):
+        found = self._recorded(request.method, url, request.body)
+        target = _target(url, found)
+        if found is None or target is None:
+            return found
+        # What a redirect leads to is asked for behind the interceptor's back. So a document goes there by itself, and
+        # everything else is given what lies there.
+        kept = [(name, value) for name, value in found.headers if name.lower() not in ("location", "content-type")]
+        if "text/html" in request.headers.get("accept", ""):
+            spelled = json.dumps(target).replace("<", "\\u003c")
+            script = f"<script>location.replace({spelled})</script>"
+            return Answer(200, [*kept, ("Content-Type", "text/html; charset=utf-8")], script.encode())
+        for _ in range(_MAX_REDIRECTS):
+            keeps = found.status in (307, 308)
+            method, body = (request.method, request.body) if keeps else ("GET", b"")
+            url, found = target, self._recorded(method, target, body)
+            target = _target(url, found)
+            if found is None or target is None:
+                return found
+        return None
+
+    def _recorded(self, method: str, url: str, body: bytes) -> Answer | None:
+        for key in _keys(method, url, body):
             found = self._archive.answers.get(key)
             if found:
                 asked = self._asked.get(key, 0)

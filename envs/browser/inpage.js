@@ -10,6 +10,7 @@
     Reflect: own(Reflect, "apply", "construct"),
     Object: own(Object, "getOwnPropertyDescriptor", "defineProperty", "freeze", "assign"),
     setTimeout: window.setTimeout.bind(window),
+    frame: window.requestAnimationFrame.bind(window),
     wall: performance.now.bind(performance),
     report: typeof reportError === "function" ? reportError.bind(window) : () => {},
   };
@@ -36,6 +37,7 @@
   const connected = getter(Node.prototype, "isConnected");
   const rectOf = method(Element.prototype, "getBoundingClientRect");
   const rectsOf = method(Element.prototype, "getClientRects");
+  const styleOf = window.getComputedStyle.bind(window);
   const showIt = method(Element.prototype, "scrollIntoViewIfNeeded");
   const closest = method(Element.prototype, "closest");
   const atPoint = method(Document.prototype, "elementFromPoint");
@@ -107,6 +109,16 @@
       if (!event.destination.sameDocument && event.downloadRequest === null) leaving = true;
     });
   }
+  // An element that is hidden or disabled while it has the focus loses it with one of the next frames, whenever that is.
+  const drawn = () => new N.Promise((go) => { N.frame(() => go()); N.setTimeout(go, 500); });
+  const refocus = async () => {
+    for (let tries = 4; tries > 0; tries--) {
+      const element = document.activeElement;
+      if (!element || element === document.body || element === document.documentElement) return;
+      if (rectsOf(element).length && !element.disabled && styleOf(element).visibility === "visible") return;
+      await drawn();
+    }
+  };
   // Lets `ms` pass, once for each `step`. Each callback is a task of its own, so promises settle between two of them as
   // they should. Says "leaving" where another document was asked for, "loading" where this one is not complete yet.
   const advance = async (ms, step, anyway = false, calls = 20000, seconds = 4) => {
@@ -117,6 +129,7 @@
     if (document.readyState !== "complete" && !anyway) return "loading";
     if (passed === step) return "";
     passed = step;
+    await refocus();
     const target = now + ms, began = N.wall();
     while (calls-- > 0 && N.wall() - began < seconds * 1000) {
       let first = null;
@@ -137,6 +150,7 @@
       try { await below.defaultView.__pivot.advance(ms, step, anyway, calls, seconds); } catch { /* not ours to look into */ }
     }
     await flush();
+    await refocus();
     return leaving ? "leaving" : "";
   };
 
@@ -177,6 +191,51 @@
   patch(window, "open", function open(...given) {
     return navigator.userActivation.isActive && opened++ < MAX_OPENED ? N.Reflect.apply(realOpen, window, given) : null;
   });
+
+  // What came before ------------------------------------------------------------------------------------------------
+  // A document can be opened again on its own as long as it does not ask for what a fresh tab lacks (`history`), and
+  // keeps nothing where nobody looks (`stores`). Both are told at once: the document may be gone the next moment.
+  const tell = window.__pivotAside, told = pinned(new Map());
+  delete window.__pivotAside;
+  const aside = (what) => { if (tell && !told.has(what)) { told.set(what, true); tell(what); } };
+  const telling = (owner, what, ...names) => {
+    for (const name of owner ? names : []) {
+      const found = N.Object.getOwnPropertyDescriptor(owner, name);
+      for (const part of ["get", "value"]) {
+        const own = found && found[part];
+        if (typeof own !== "function") continue;
+        found[part] = { [name](...given) { aside(what); return N.Reflect.apply(own, this, given); } }[name];
+        N.Object.defineProperty(owner, name, found);
+      }
+    }
+  };
+  telling(History.prototype, "history", "length", "back", "forward", "go");
+  telling(window.Navigation && Navigation.prototype, "history", "entries", "currentEntry", "canGoBack", "canGoForward",
+    "back", "forward", "traverseTo");
+  telling(window.UserActivation && UserActivation.prototype, "history", "hasBeenActive");
+  telling(window.IDBFactory && IDBFactory.prototype, "stores", "open", "databases", "deleteDatabase");
+  telling(window.CacheStorage && CacheStorage.prototype, "stores", "open", "keys", "has", "match", "delete");
+  telling(window.StorageManager && StorageManager.prototype, "stores", "getDirectory");
+  const MAX_STORED = 1000000;
+  const whole = (which) => {
+    const found = {};
+    let size = 0;
+    try {
+      const store = window[which];
+      for (let index = 0; index < store.length; index++) {
+        const key = store.key(index), value = N.String(store.getItem(key));
+        size += key.length + value.length;
+        if (size > MAX_STORED) return null;
+        found[key] = value;
+      }
+    } catch { /* a document without an origin has none */ }
+    return found;
+  };
+  const born = window.top !== window ? null : {
+    url: location.href, referrer: document.referrer, name: window.name, opened: window.opener !== null,
+    local: whole("localStorage"), session: whole("sessionStorage"),
+  };
+  let actions = 0;
 
   // Elements --------------------------------------------------------------------------------------------------------
   const ids = pinned(new WeakMap()), byId = pinned(new Map()), prefixes = pinned(new WeakMap()), counts = pinned(new Map());
@@ -431,7 +490,7 @@
       scroll: scrolled(list), local: stored("localStorage"), session: stored("sessionStorage"),
       selection: N.String(window.getSelection() ?? "").slice(0, 2000), said, saidInAll, now,
       dom: document.documentElement ? hash(outer(document.documentElement)) : "",
-      view: [window.innerWidth, window.innerHeight],
+      view: [window.innerWidth, window.innerHeight], born: actions ? null : born,
     };
   };
 
@@ -477,7 +536,7 @@
 
   // One call begins an action and does its part in the page; what that throws is the action's error.
   const act = (held, kind, ...given) => {
-    said = []; saidInAll = 0; opened = 0; clip = held;
+    said = []; saidInAll = 0; opened = 0; clip = held; actions++;
     mark();
     try { return { done: kind ? acts[kind](...given) : true }; } catch (error) { return { error: N.String(error) }; }
   };

@@ -29,7 +29,20 @@ _SETUP = """
 (() => {
   const parts = ["reward-display", "click-canvas", "sync-task-cover"], aside = new Map();
   let asked = null;
+  // An icon that is another image under the mouse has no size until that one is there: it would not feel the click.
+  const icons = [];
+  for (const sheet of document.styleSheets) {
+    for (const rule of sheet.cssRules) {
+      if (!(rule.selectorText || "").includes(":hover")) continue;
+      for (const found of rule.cssText.matchAll(/url\\("([^"]+)"\\)/g)) {
+        const icon = new Image();
+        icon.src = new URL(found[1], sheet.href || location.href).href;
+        icons.push(icon);
+      }
+    }
+  }
   const hide = () => {
+    icons.length;  // so that they are kept
     core.clearTimer();
     document.body.removeEventListener("click", core.canvasDrawClick);
     const query = document.getElementById("query");
@@ -54,7 +67,7 @@ _SETUP = """
   }
   hide();
   Math.seedrandom(SEED);
-  core.EPISODE_MAX_TIME = MAX_TIME;
+  core.EPISODE_MAX_TIME = LIMIT;
   core.startEpisodeReal();
 })()
 """
@@ -109,7 +122,7 @@ class MiniWobTasks(TaskSet):
 
     def setup_script(self, spec: BrowserTask) -> str:
         """Seeds the page and starts its episode."""
-        return _SETUP.replace("SEED", json.dumps(spec.seed)).replace("MAX_TIME", str(MAX_TIME_MS))
+        return _SETUP.replace("SEED", json.dumps(spec.seed)).replace("LIMIT", str(MAX_TIME_MS))
 
     def goal_script(self, spec: BrowserTask) -> str:
         """What the page asks for."""
@@ -121,7 +134,7 @@ class MiniWobTasks(TaskSet):
 
     def ended(self, spec: BrowserTask, view: PageView) -> str | None:
         """Over when the page says so, or when it was left."""
-        if view.url != spec.url:
+        if _left(view, spec):
             return "left_the_page"
         found = view.state["task"] or {}
         return "done" if found.get("done") else None
@@ -132,10 +145,15 @@ class MiniWobTasks(TaskSet):
             return Verdict(reward=0.0, rule="goal", reason=f"the page is gone ({final.termination})")
         found = final.view.state["task"] or {}
         raw = float(found.get("raw") or 0.0)
-        done = bool(found.get("done")) and final.view.url == BrowserTask.of(task).url
+        done = bool(found.get("done")) and not _left(final.view, BrowserTask.of(task))
         reason = str(found.get("reason") or ("the page's own reward" if done else "the page's episode is not over"))
         reward = min(max(raw, 0.0), 1.0) if done else 0.0
         return Verdict(reward=reward, rule="goal", reason=reason, evidence={"raw": raw, "done": done})
+
+
+def _left(view: PageView, spec: BrowserTask) -> bool:
+    """Whether another document is shown; links such as ``#`` stay in the page."""
+    return view.url.partition("#")[0] != spec.url
 
 
 def miniwob_task(name: str, seed: int, **fields: Any) -> Task:
@@ -145,12 +163,17 @@ def miniwob_task(name: str, seed: int, **fields: Any) -> Task:
     spec = BrowserTask(
         set="miniwob",
         name=name,
-        url=f"http://{HOST}/miniwob/{name}.html",
+        url=page_url(name),
         seed=seed,
         viewport=VIEWPORT,
         **fields,
     )
     return spec.task(f"miniwob.{name}.{seed}")
+
+
+def page_url(name: str) -> str:
+    """Where a page is served."""
+    return f"http://{HOST}/miniwob/{name}.html"
 
 
 def browsergym_seed(task_seed: int) -> int:

@@ -250,6 +250,7 @@ async def _goto(session: Session, url: str) -> None:
 
 async def _travel(session: Session, steps: int) -> None:
     await _in_page(session, None)
+    session.past()
     history = await session.active.send("Page.getNavigationHistory")
     index = history["currentIndex"] + steps
     if not 0 <= index < len(history["entries"]):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import h11
@@ -20,16 +23,41 @@ MAX_REQUEST = 64 * 1024 * 1024
 MAX_RESPONSE = 32 * 1024 * 1024
 """Bytes of one response; a larger one is refused and noted: no page an agent reads is that large."""
 MAX_NOTES = 50
+_DOCUMENTS = 8
 _IDLE_SECONDS = 300.0
 
 
+@dataclass(frozen=True)
+class DocumentRequest:
+    """A request for a document.
+
+    Attributes:
+        url: without its fragment.
+        method: upper case.
+        cookie: the header.
+        site: the server's state before.
+        missing: what had been asked in vain before.
+    """
+
+    url: str
+    method: str
+    cookie: str
+    site: bytes
+    missing: tuple[str, ...]
+
+
 class SiteHost:
-    """The site of one episode behind a lock, with notes on what was asked in vain."""
+    """The site of one episode behind a lock, with notes on what was asked in vain.
+
+    Attributes:
+        documents: the last requests for documents, frames' included, the newest last.
+    """
 
     def __init__(self, site: Site | None) -> None:
         self.site = site
         self.lock = threading.Lock()
         self.missing: list[str] = []
+        self.documents: deque[DocumentRequest] = deque(maxlen=_DOCUMENTS)
 
     def answer(self, request: Request, url: str) -> Answer:
         """The site's answer, or an error page that is noted."""
@@ -37,6 +65,9 @@ class SiteHost:
             return self._refuse(502, url, "nothing is served to this page")
         try:
             with self.lock:
+                # Browsers say so of documents only; what says which kind of request it is, they send to https alone.
+                if "upgrade-insecure-requests" in request.headers:
+                    self._note(request, url)
                 found = self.site.handle(request)
         except Exception as error:  # a site of our own that raises is a bug there, and the page sees a server error
             return self._refuse(500, url, f"the site raised {type(error).__name__}: {error}")
@@ -45,6 +76,14 @@ class SiteHost:
         if len(found.body) > MAX_RESPONSE:
             return self._refuse(502, url, f"larger than {MAX_RESPONSE} bytes")
         return found
+
+    def _note(self, request: Request, url: str) -> None:
+        assert self.site is not None
+        site = self.site.save()
+        if self.documents and self.documents[-1].site == site:
+            site = self.documents[-1].site  # most pages only read: one copy serves them all
+        cookie = request.headers.get("cookie", "")
+        self.documents.append(DocumentRequest(url, request.method, cookie, site, tuple(self.missing)))
 
     def refuse(self, url: str) -> None:
         """Notes a request that was refused."""
@@ -67,10 +106,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> str:
-        """Starts listening; gives the proxy's address."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+    async def start(self, listening: socket.socket) -> str:
+        """Starts answering on a listening socket; gives the proxy's address."""
+        port = listening.getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=listening)
+        return f"http://127.0.0.1:{port}"
 
     async def stop(self) -> None:
         """Stops listening and closes every connection."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pivotgym.envs.browser.engine import BrowserGone
+from pivotgym.envs.browser.landing import Landing, Shallow, order, requested
 from pivotgym.envs.browser.perform import ActionError, perform
 from pivotgym.envs.browser.proxy import SiteHost, request_of
 from pivotgym.envs.browser.slots import Kind, Preload, Slot, Slots
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MAX_TABS = 8
 """Tabs an episode may have; further ones are closed as they open."""
 _TAB_SECONDS = 3.0
+_HOLDING = ("keyboard_down", "mouse_down")
+"""What leaves a key or button pressed: no page loaded anew knows of it."""
 Call = tuple[str, JsonObject]
 
 
@@ -41,7 +44,11 @@ class Done:
 
 
 class Session:
-    """A context of the shared browser, with one site behind it."""
+    """A context of the shared browser, with one site behind it.
+
+    Attributes:
+        landing: how the document shown could be loaded again on its own, where it was loaded by the last turn and can.
+    """
 
     def __init__(
         self,
@@ -52,9 +59,10 @@ class Session:
         setup: str | None = None,
         probe: str | None = None,
         preload: Preload | None = None,
+        image: str = "",
     ) -> None:
         self._slots, self._spec, self._host = slots, spec, host
-        self._setup, self._probe, self._preload = setup, probe, preload
+        self._setup, self._probe, self._preload, self._image = setup, probe, preload, image
         self._slot: Slot | None = None
         self._attaching: set[asyncio.Task[None]] = set()
         self._refused_tabs = 0
@@ -65,20 +73,25 @@ class Session:
         self.clipboard = ""
         self.mouse: tuple[float, float] = (0.0, 0.0)
         self.told: list[str] = []
+        self.landing: Landing | None = None
+        self._asides: set[str] = set()
+        self._shallow = self._held = False
+        self._turns = 0
+        self._passed = 0.0
 
     @property
     def files(self) -> dict[str, str]:
         """What may be uploaded, by name."""
         return self._spec.files
 
+    @property
+    def alive(self) -> bool:
+        """Whether its browser and its first page are still there."""
+        return self._slot is not None and self._slot.alive
+
     async def open(self) -> None:
         """Goes to the task's first page. Raises as :meth:`Tab.settle` does."""
-        spec = self._spec
-        self._slot = slot = await self._slots.acquire(Kind(spec.viewport, spec.page_seed, spec.clock), self._preload)
-        slot.proxy.host = self._host
-        slot.context.on("page", self._appeared)
-        self.tabs, self.active = [slot.tab], slot.tab
-        slot.tab.on_window = self._window
+        spec, slot = self._spec, await self._acquire()
         if getattr(self._host.site, "intercepts", False):
             slot.soiled = "intercepted"
             await self.active.call(slot.context.route("**/*", self._intercept))
@@ -95,16 +108,63 @@ class Session:
                 await self.active.evaluate(self._setup)
             await self._settle(spec.step_ms)
 
+    async def resume(self, landing: Landing) -> None:
+        """Loads the document of a landing; the server's state is the caller's.
+
+        Raises as :meth:`Tab.settle` does, and Shallow where the document asks for what came before it.
+        """
+        slot = await self._acquire()
+        tab = slot.tab
+        slot.ready, self._shallow = None, True
+        if landing.cookies:
+            await tab.call(slot.context.add_cookies(landing.cookies))
+        script = landing.storage_script()
+        added = await tab.send("Page.addScriptToEvaluateOnNewDocument", {"source": script}) if script else None
+        self.mouse, self.clipboard, self.told = landing.mouse, landing.clipboard, list(landing.told)
+        failed = await tab.goto(landing.url, landing.referrer)
+        if failed:
+            self._host.refuse(failed)
+        await self._settle(landing.step_ms)
+        if added is not None:
+            await tab.send("Page.removeScriptToEvaluateOnNewDocument", added)
+        self._turns = landing.turns
+        self._require_depth()
+
+    async def _acquire(self) -> Slot:
+        spec = self._spec
+        kind = Kind(spec.viewport, spec.page_seed, spec.clock, self._image)
+        self._slot = slot = await self._slots.acquire(kind, self._preload)
+        self._asides = slot.asides
+        slot.proxy.host = self._host
+        slot.context.on("page", self._appeared)
+        self.tabs, self.active = [slot.tab], slot.tab
+        slot.tab.on_window = self._window
+        return slot
+
+    def past(self) -> None:
+        """Somebody asks for the pages before. Raises Shallow where this session did not go through them."""
+        self._asides.add("history")
+        self._require_depth()
+
+    def _require_depth(self) -> None:
+        if self._shallow and "history" in self._asides:
+            raise Shallow
+
     async def replay(self, turns: Sequence[Sequence[Call]]) -> None:
         """Does the calls of earlier turns, without looking in between."""
         for calls in turns:
             for name, arguments in calls:
                 await self._act(name, arguments)
+            self._turns += 1
+            self._require_depth()
 
     async def turn(self, calls: Sequence[Call]) -> Done:
         """Carries out one turn's calls and looks."""
         errors = [await self._act(name, arguments) for name, arguments in calls]
-        return Done(errors, await self.view(next((error for error in reversed(errors) if error), None)))
+        self._turns += 1
+        view = await self.view(next((error for error in reversed(errors) if error), None))
+        self._require_depth()
+        return Done(errors, view)
 
     async def close(self) -> None:
         """Gives the context back."""
@@ -224,6 +284,7 @@ class Session:
 
         passing: float | None = None
         error: str | None = None
+        self._held |= name in _HOLDING
         try:
             passing = await perform(self, name, arguments)
         except ActionError as refused:
@@ -239,6 +300,7 @@ class Session:
         return error
 
     async def _settle(self, milliseconds: float) -> None:
+        self._passed = milliseconds
         for _ in range(MAX_TABS + 1):
             shown = self.active
             try:
@@ -272,6 +334,7 @@ class Session:
         )
         url, title = report["url"] or tab.url, report["title"]
         tab.url, tab.title = url, title
+        self.landing = self._landing(report["born"], cookies)
         active = self.tabs.index(tab)
         state: JsonObject = {
             "url": url,
@@ -317,6 +380,32 @@ class Session:
             head.append(f"Error: {error}")
         return PageView(url, title, "\n".join([*head, "", *(line.text for line in lines)]), state)
 
+    def _landing(self, born: JsonObject | None, cookies: Sequence[Any]) -> Landing | None:
+        """How to load the document shown again, where nothing was done in it yet and nothing else is open."""
+        slot = self._slot
+        if born is None or slot is None or self.tabs != [slot.tab] or len(slot.origins) > 1:
+            return None
+        if self._refused_tabs or slot.tab.downloads or self._held or "stores" in self._asides:
+            return None
+        if self._preload is not None or (self._setup and not self._turns):
+            return None
+        request = requested(born, self._host.documents, cookies)
+        if request is None:
+            return None
+        return Landing(
+            self._turns,
+            str(born["url"]),
+            str(born["referrer"]),
+            self._passed,
+            order(cookies),
+            born["local"],
+            born["session"],
+            request,
+            self.mouse,
+            self.clipboard,
+            list(self.told),
+        )
+
 
 async def _close(page: Page) -> None:
     with contextlib.suppress(Exception):
@@ -326,6 +415,8 @@ async def _close(page: Page) -> None:
 def differing(one: Any, other: Any) -> list[str]:
     """The keys under which two states differ."""
     keys = sorted({*one, *other})
-    return [
-        key for key in keys if json.dumps(one.get(key), sort_keys=True) != json.dumps(other.get(key), sort_keys=True)
-    ]
+    return [key for key in keys if one.get(key) != other.get(key) and _text(one.get(key)) != _text(other.get(key))]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pivotgym.envs.browser.engine import BrowserError, BrowserGone, Engine, engine, running
+from pivotgym.envs.browser.landing import Landing, Shallow, same_page
 from pivotgym.envs.browser.proxy import SiteHost
 from pivotgym.envs.browser.session import Call, Done, Session, differing
 from pivotgym.envs.browser.slots import Preload, slots_of
+from pivotgym.envs.browser.standby import Ready, give_back, standby_of
 from pivotgym.envs.browser.tab import PageFault
 from pivotgym.envs.browser.tasks import BrowserTask, PageView, Site, TaskSet
 from pivotgym.envs.trajectory import Task
@@ -33,23 +35,32 @@ class Kept:
         turns: the calls of every turn so far.
         view: what the browser looks like.
         site: the site's own state.
+        landing: how to load the document it stands on without going through those before, where that is known.
     """
 
     turns: tuple[tuple[Call, ...], ...]
     view: PageView
     site: bytes
+    landing: Landing | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """About how large it is, in bytes."""
+        landing = self.landing.nbytes if self.landing is not None else 0
+        return 4096 + len(self.site) + 4 * len(self.view.text) + landing
 
 
 class SteadySession:
     """One episode's browser for callers in any thread."""
 
-    def __init__(self, task: Task, spec: BrowserTask, tasks: TaskSet) -> None:
-        self._task, self._spec, self._tasks = task, spec, tasks
+    def __init__(self, task: Task, spec: BrowserTask, tasks: TaskSet, image: str = "") -> None:
+        self._task, self._spec, self._tasks, self._image = task, spec, tasks, image
         self._turns: list[tuple[Call, ...]] = []
         self._host = SiteHost(None)
         self._session: Session | None = None
         self._engine: Engine | None = None
         self._view: PageView | None = None
+        self._landing: Landing | None = None
         self.goal: str | None = None
         self.revivals = 0
 
@@ -83,6 +94,7 @@ class SteadySession:
             BrowserError: the browser died again and again.
         """
         self._view = self._steadily(lambda: self._open(look=True))
+        self._landing = self.session.landing
         return self._view_now()
 
     def turn(self, calls: Sequence[Call]) -> Done:
@@ -104,32 +116,99 @@ class SteadySession:
             raise
         self._turns.append(wanted)
         self._view = done.view
+        self._landing = self.session.landing or self._landing
         return done
 
     def keep(self) -> Kept | None:
         """The state now, or None where there is no page any more."""
         if self._view is None:
             return None
-        return Kept(tuple(self._turns), self._view, self._site_state())
+        return Kept(tuple(self._turns), self._view, self._site_state(), self._landing)
 
     def restore(self, kept: Kept) -> None:
-        """Goes to a saved state by doing again what led to it, and proves that it is the same.
+        """Goes to a saved state and proves that it is the same.
+
+        The document it stands on is loaded again where that is known to bring the same, and the actions since are done
+        in it; else everything that led there is done again.
 
         Raises:
             BrowserError: the state reached differs: pages that do not do the same twice.
         """
+        self._turns = list(kept.turns)
+        self._landing = landing = kept.landing if kept.landing is not None and not kept.landing.refuted else None
+        if not self._adopt(kept) and (landing is None or not self._land(kept, landing)):
+            self._landing = None
+            self._repeat(kept)
+        self._view = kept.view
+        browser = engine()
+        standby_of(browser).restored(self._key(kept), lambda: self._another(browser, kept))
+
+    def _key(self, kept: Kept) -> tuple[str, str, str]:
+        return self._task.key, repr(kept.turns), self._image
+
+    def _adopt(self, kept: Kept) -> bool:
+        """Whether a session stood by for the state."""
+        browser = engine()
+        ready = standby_of(browser).take(self._key(kept))
+        if ready is None:
+            return False
+        self.close()
+        self._engine = browser
+        self._session, self._host = ready
+        try:
+            view = browser.run(self._session.view(), TURN_SECONDS)
+        except (BrowserGone, BrowserError, PageFault):
+            self._drop("gone")
+            return False
+        return self._proven(kept, view)
+
+    async def _another(self, browser: Engine, kept: Kept) -> Ready:
+        """One more session at the state, for whoever restores it next. In the browser's thread."""
+        landing = kept.landing if kept.landing is not None and not kept.landing.refuted else None
+        session, host = self._made(browser, landing)
+        try:
+            if landing is not None:
+                await session.resume(landing)
+            else:
+                await session.open()
+            await session.replay(kept.turns[landing.turns if landing is not None else 0 :])
+            return session, host
+        except BaseException:
+            session.soil("not prepared")
+            await give_back(session, host)
+            raise
+
+    def _proven(self, kept: Kept, view: PageView) -> bool:
+        if not self._differing(kept, view) and same_page(kept.view.text, view.text):
+            return True
+        self._drop("diverged")
+        return False
+
+    def _repeat(self, kept: Kept) -> None:
         differs: list[str] = []
         for _ in range(2):
-            self._turns = list(kept.turns)
             view = self._steadily(lambda: self._again(kept))
-            differs = differing(kept.view.state, view.state)
-            if not differs and self._facts(kept.site) != self._facts(self._site_state()):
-                differs = ["site"]
+            differs = self._differing(kept, view)
             if not differs:
-                self._view = kept.view
                 return
             self.session.soil("diverged")
         raise BrowserError(f"the pages of {self._task.id} did not do the same twice: {', '.join(differs)} differ")
+
+    def _land(self, kept: Kept, landing: Landing) -> bool:
+        """Whether the state was reached by way of its landing."""
+        try:
+            view = self._steadily(lambda: self._from(landing, kept))
+        except PageFault:
+            view = None
+        landing.refuted = view is None or not self._proven(kept, view)
+        return not landing.refuted
+
+    def _differing(self, kept: Kept, view: PageView) -> list[str]:
+        found = differing(kept.view.state, view.state)
+        if found:
+            return found
+        site = self._site_state()
+        return [] if site == kept.site or self._facts(site) == self._facts(kept.site) else ["site"]
 
     def screenshot(self, full_page: bool = False) -> bytes:
         """The active tab as PNG."""
@@ -157,6 +236,19 @@ class SteadySession:
 
         return engine().run(work(), TURN_SECONDS)
 
+    def _from(self, landing: Landing, kept: Kept) -> PageView | None:
+        session, browser = self._begin(landing)
+
+        async def work() -> PageView | None:
+            try:
+                await session.resume(landing)
+                await session.replay(kept.turns[landing.turns :])
+                return await session.view()
+            except Shallow:
+                return None
+
+        return browser.run(work(), TURN_SECONDS)
+
     def _reading(self, what: Callable[[], T]) -> T:
         """``what`` changes nothing; where the browser dies, the state is rebuilt first."""
         fresh = [False]
@@ -170,19 +262,33 @@ class SteadySession:
 
         return self._steadily(attempt)
 
-    def _open(self, look: bool = False) -> PageView | None:
-        """A fresh session of the task, at its first page."""
+    def _begin(self, landing: Landing | None = None) -> tuple[Session, Engine]:
+        """A fresh session of the task, no page opened yet; the server as a landing finds it."""
         self.close()
-        self._host = host = SiteHost(self._tasks.open(self._task, self._spec))
         self._engine = browser = engine()
-        self._session = session = Session(
+        self._session, self._host = self._made(browser, landing)
+        return self._session, browser
+
+    def _made(self, browser: Engine, landing: Landing | None) -> Ready:
+        host = SiteHost(self._tasks.open(self._task, self._spec))
+        if landing is not None:
+            host.missing += landing.request.missing
+            if host.site is not None:
+                host.site.load(landing.request.site)
+        session = Session(
             slots_of(browser),
             self._spec,
             host,
             setup=self._tasks.setup_script(self._spec),
             probe=self._tasks.probe(self._spec),
             preload=self._preload(),
+            image=self._image,
         )
+        return session, host
+
+    def _open(self, look: bool = False) -> PageView | None:
+        """A fresh session of the task, at its first page."""
+        session, browser = self._begin()
         asked = self._tasks.goal_script(self._spec) if look else None
 
         async def work() -> PageView | None:
@@ -225,6 +331,8 @@ class SteadySession:
                     if len(faults) > 2:
                         raise faults[-1] from gone
                 time.sleep(0.1 * len(died))
+            except Shallow:  # this session loaded its document on its own: the next one goes through all of them
+                continue
             except BrowserError:
                 self._drop("error")
                 raise

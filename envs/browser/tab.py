@@ -57,6 +57,7 @@ class Tab:
     def __init__(self, page: Page, session: CDPSession) -> None:
         self.page, self.session = page, session
         self.dead: str | None = None
+        self._death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.downloads: list[str] = []
         self.on_window: Callable[[], None] | None = None
         self._loading: set[str] = set()
@@ -69,13 +70,15 @@ class Tab:
         self._step = 0
         self.closed = False
         self.url, self.title, self.clipboard = "about:blank", "", ""
+        self.born: JsonObject | None = None
 
     @classmethod
     async def attach(cls, page: Page) -> Tab:
         """Takes hold of a page."""
         tab = cls(page, await page.context.new_cdp_session(page))
         tab._listen()
-        await asyncio.gather(*(tab.send(f"{domain}.enable") for domain in ("Page", "Network", "Accessibility", "DOM")))
+        enabled = (tab.send(f"{domain}.enable") for domain in ("Page", "Network", "Accessibility", "DOM"))
+        await asyncio.gather(*enabled)
         tab._frame = (await tab.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
         return tab
 
@@ -115,8 +118,8 @@ class Tab:
         on("Network.requestWillBeSent", self._request)
         on("Network.loadingFinished", lambda found: self._requests.discard(found["requestId"]))
         on("Network.loadingFailed", lambda found: self._requests.discard(found["requestId"]))
-        on("Inspector.targetCrashed", lambda found: self._die("the page's process crashed"))
-        self.page.on("crash", lambda page: self._die("the page's process crashed"))
+        on("Inspector.targetCrashed", lambda found: self.die("the page's process crashed"))
+        self.page.on("crash", lambda page: self.die("the page's process crashed"))
         self.page.on("close", lambda page: self._close())
 
     def _request(self, found: JsonObject) -> None:
@@ -125,11 +128,14 @@ class Tab:
 
     def _close(self) -> None:
         self.closed = True
-        self._die("the page was closed")
+        self.die("the page was closed")
 
-    def _die(self, why: str) -> None:
+    def die(self, why: str) -> None:
+        """The page is not there any more: whoever waits for it is told why."""
         self.dead = self.dead or why
         self._changed.set()
+        if not self._death.done():
+            self._death.set_result(None)
 
     # Calls -----------------------------------------------------------------------------------------------------
 
@@ -149,12 +155,11 @@ class Tab:
 
         seconds = CALL_SECONDS if seconds is None else seconds
         task = asyncio.ensure_future(work)
-        died = asyncio.ensure_future(self._death())
         try:
-            done, _ = await asyncio.wait({task, died}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({task, self._death}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task in done:
                 return task.result()
-            if died in done:
+            if self._death in done:
                 raise BrowserGone(self.dead)
             raise PageFault("page_stuck", f"the page did not answer within {seconds:.0f} s")
         except Error as error:
@@ -165,15 +170,10 @@ class Tab:
                 raise Moved(said) from error
             raise
         finally:
-            for one in (task, died):
-                if not one.done():
-                    one.cancel()
-                    with contextlib.suppress(BaseException):
-                        await one
-
-    async def _death(self) -> None:
-        while self.dead is None:
-            await self._change()
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(BaseException):
+                    await task
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -264,11 +264,11 @@ class Tab:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._change(), 0.25)
 
-    async def goto(self, url: str) -> str | None:
+    async def goto(self, url: str, referrer: str = "") -> str | None:
         """Opens an address; why it could not be opened, or None. Settle afterwards."""
         stops = self._stops
         try:
-            found = await self.send("Page.navigate", {"url": url}, SETTLE_SECONDS)
+            found = await self.send("Page.navigate", {"url": url, "referrer": referrer}, SETTLE_SECONDS)
         except Moved:
             return None
         if found.get("loaderId"):
@@ -309,6 +309,7 @@ class Tab:
                 trees: dict[str | None, list[JsonObject]] = {None: accessible["nodes"]}
                 for frame in document.frames.values():
                     trees[frame] = (await self.send("Accessibility.getFullAXTree", {"frameId": frame}))["nodes"]
+                self.born = report["born"]
                 return report, tree_lines(trees, document, generic=generic)
             except ScriptError as error:
                 raise PageFault("page_broken", f"the page broke what scripts rest on ({error})") from error
@@ -335,6 +336,7 @@ _BLANK: JsonObject = {
     "now": 0,
     "dom": "",
     "view": [1, 1],
+    "born": None,
     "task": None,
 }
 """What a document without our script (an error page) is taken to say."""

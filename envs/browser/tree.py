@@ -18,6 +18,12 @@ _LEFT_OUT = frozenset(
     {"editable", "readonly", "level", "settable", "multiline", "invalid", "focusable", "url", "labelledby"}
 )
 _FLAGS = frozenset({"required", "focused", "atomic", "busy"})
+_NAMED_APART = frozenset(
+    {"RootWebArea", "WebArea", "Iframe", "dialog", "alertdialog", "form", "group", "radiogroup", "region", "main"}
+    | {"navigation", "complementary", "banner", "contentinfo", "search", "article", "document", "application", "figure"}
+    | {"table", "grid", "treegrid", "tree", "list", "listbox", "menu", "menubar", "tablist", "tabpanel", "toolbar"}
+)
+"""Roles whose name is given to them, not made of the text in them: what it says may stand in them as well."""
 MAX_NAME = 2000
 
 
@@ -159,9 +165,13 @@ def _walk(
         node = _label_shown(node, by_id, document)
         line = _line(node, level, above, document, generic)
         below, name = level, above
+        role = node.get("role", {}).get("value")
         if line is not None:
             lines.append(line)
-            below, name = level + 1, str(node.get("name", {}).get("value", ""))
+            below, name = level + 1, "" if role in _NAMED_APART else str(node.get("name", {}).get("value", ""))
+        if not generic:  # BrowserGym compares a text with the node right above it, shown or not
+            unnamed = node.get("ignored") or role in _LEFT_OUT_ROLES
+            name = "" if unnamed else str(node.get("name", {}).get("value", ""))
         if line is None or node.get("role", {}).get("value") != "StaticText":
             for child in reversed(node.get("childIds", ())):
                 if child in by_id:
@@ -202,7 +212,8 @@ def _line(node: JsonObject, depth: int, above: str, document: Document, generic:
     text = f"{role} {name!r}"
     value = node.get("value", {}).get("value")
     if value is not None and value != "":
-        text += f" value={str(value)[:MAX_NAME]!r}"
+        number = not generic and not isinstance(value, str)  # BrowserGym gives a number as such
+        text += f" value={value!r}" if number else f" value={str(value)[:MAX_NAME]!r}"
     flags: list[str] = []
     if element is not None:
         flags += ["clickable"] if element.clickable else []

@@ -15,13 +15,16 @@ from typing import Any
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.agentbench import is_run, read_agentbench
+from pivotgym.envs.formats.agentlab import is_agentlab, is_experiment, read_agentlab
 from pivotgym.envs.formats.atif import is_atif, read_atif, write_atif
+from pivotgym.envs.formats.har import is_har, is_har_zip, read_har
 from pivotgym.envs.formats.intercode import is_sessions, read_intercode
 from pivotgym.envs.formats.jsonl import read_jsonl, write_jsonl
 from pivotgym.envs.formats.mini_swe_agent import is_mini_swe_agent, read_mini_swe_agent
 from pivotgym.envs.formats.nemo_gym import is_nemo_gym, read_nemo_gym
 from pivotgym.envs.formats.openai_chat import read_openai, write_openai
 from pivotgym.envs.formats.openhands import is_openhands, read_openhands
+from pivotgym.envs.formats.playwright_codegen import is_script, read_playwright
 from pivotgym.envs.formats.rows import OnError, PathLike, Problems, iter_rows
 from pivotgym.envs.formats.sharegpt import read_sharegpt, write_sharegpt
 from pivotgym.envs.formats.swe_agent import is_swe_agent, read_swe_agent
@@ -50,6 +53,7 @@ class Format:
         write: the exporter, or None.
         general: its rows look like those of more special formats too, which are tried first.
         folder: whether a folder is of this format; None where only files are.
+        whole: whether a file that has no rows of JSON (a script, a zip) is of this format.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Format:
     write: Writer | None = None
     general: bool = False
     folder: Callable[[Path], bool] | None = None
+    whole: Callable[[Path], bool] | None = None
 
 
 def _is_native(row: Any) -> bool:
@@ -123,6 +128,21 @@ FORMATS: dict[str, Format] = {
             is_openhands,
             read_openhands,
         ),
+        Format(
+            "agentlab",
+            "AgentLab episodes ('steps' and 'exp_args', or a folder with exp_args.pkl)",
+            is_agentlab,
+            read_agentlab,
+            folder=is_experiment,
+        ),
+        Format("har", "HAR archives ('log' with 'entries', or a zip of one)", is_har, read_har, whole=is_har_zip),
+        Format(
+            "playwright",
+            "Playwright scripts (Python or JavaScript that imports it)",
+            is_no_row,
+            read_playwright,
+            whole=is_script,
+        ),
         Format("atif", "ATIF documents ('schema_version' ATIF-v1.x, 'steps')", is_atif, read_atif, write_atif),
         Format(
             "terminal-bench",
@@ -145,6 +165,9 @@ def detect(path: PathLike) -> str:
     """
     if Path(path).is_dir():
         return _detect_folder(Path(path))
+    for one in FORMATS.values():
+        if one.whole is not None and one.whole(Path(path)):
+            return one.name
     errors: list[BadInput] = []
     # A log file or the like is not read to its end, and only the file's beginning decides.
     rows = islice(iter_rows(path, Problems("skip", errors, limit=_SNIFFED_ROWS)), _SNIFFED_ROWS)

@@ -12,12 +12,22 @@ import pytest
 from pivotgym.envs.snapshots import SnapshotStore
 
 WITHOUT_BROWSER = {"test_apps_pages.py", "test_apps_tasks.py"}
+MEASURED = {
+    "test_browser_brief.py",
+    "test_browser_crash.py",
+    "test_browser_har.py",
+    "test_browser_hostile.py",
+    "test_browser_restoring.py",
+    "test_miniwob.py",
+    "test_page.py",
+}
+"""What drives Chromium and says for each test whether it is exhaustive; all the other files are."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever drives Chromium is exhaustive for now: its time on a busy machine has not been measured."""
+    """The quick tests are a part that was chosen by what it takes."""
     for item in items:
-        if item.path.parent.name == "browser" and item.path.name not in WITHOUT_BROWSER:
+        if item.path.parent.name == "browser" and item.path.name not in WITHOUT_BROWSER | MEASURED:
             item.add_marker(pytest.mark.slow)
 
 

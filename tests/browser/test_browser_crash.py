@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from chromium import descendants, kill
 from web_pages import Agent
 
 from pivotgym.envs.browser import steady
@@ -20,41 +20,6 @@ from pivotgym.envs.browser.env import BrowserEnv
 PAGE = """<title>Boxes</title><input type=checkbox aria-label=one><input type=checkbox aria-label=two>
 <button onclick="fetch('/count').then((r) => r.text()).then((t) => { document.title = t; })">Count</button>
 <button onclick="document.title = 'won'">Win</button>"""
-
-
-def descendants(parent: int) -> dict[int, str]:
-    """Every process below ``parent``, with its command line."""
-    found: dict[int, str] = {}
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            children.setdefault(int(fields[1]), []).append(int(folder.name))
-        except (OSError, ValueError):
-            continue
-    waiting = [parent]
-    while waiting:
-        for child in children.get(waiting.pop(), []):
-            try:
-                found[child] = (Path("/proc") / str(child) / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            waiting.append(child)
-    return found
-
-
-def kill(which: str) -> int:
-    """Kills this process's Chromium: ``browser`` all of it, ``renderer`` what shows pages, ``driver`` Playwright."""
-    marks = {"renderer": "--type=renderer", "driver": "run-driver"}
-    killed = 0
-    for number, line in descendants(os.getpid()).items():
-        chromium = "chrom" in line.split(" ")[0]
-        root = which == "browser" and chromium and "--type=" not in line
-        if root or (which in marks and marks[which] in line):
-            os.kill(number, signal.SIGKILL)
-            killed += 1
-    assert killed, which
-    return killed
 
 
 @pytest.mark.parametrize("which", ["browser", "renderer", "driver"])
@@ -74,6 +39,7 @@ def test_a_killed_browser_is_replaced_and_the_episode_goes_on(agent: Agent, whic
     assert agent.last[:2] == (1.0, True)
 
 
+@pytest.mark.slow
 def test_every_environment_of_a_killed_browser_goes_on(make_env: Callable[..., BrowserEnv]) -> None:
     agents = [Agent(make_env()) for _ in range(3)]
     for position, one in enumerate(agents):
@@ -91,6 +57,7 @@ def test_every_environment_of_a_killed_browser_goes_on(make_env: Callable[..., B
     assert agents[0].env.screenshot().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_browser_that_dies_during_a_restore_is_replaced(agent: Agent) -> None:
     agent.open(PAGE)
     agent.click("'one'")
@@ -104,6 +71,7 @@ def test_a_browser_that_dies_during_a_restore_is_replaced(agent: Agent) -> None:
     assert agent.env.effect(recording.action(1)).changes
 
 
+@pytest.mark.slow
 def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +92,7 @@ def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
     assert agent.last[0] == 1.0
 
 
+@pytest.mark.slow
 def test_a_browser_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
     from pivotgym.envs.browser.engine import CHROMIUM, shutdown
 
@@ -148,6 +117,7 @@ print("ready", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["killed", "exit", "error"])
 def test_nothing_is_left_running(end: str) -> None:
     ends = {"killed": "time.sleep(600)", "exit": "sys.exit(0)", "error": "raise ValueError"}
@@ -175,6 +145,7 @@ def _alive(number: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_one_browser_serves_all(make_env: Callable[..., BrowserEnv]) -> None:
     for env in [make_env() for _ in range(4)]:
         Agent(env).open(PAGE)

@@ -53,11 +53,17 @@ BAD_PAGES = {
     "ping-pong": ("<script>location.href = '/bad?' + Math.random()</script>", "page_restless"),
     "busy script": ("<script>setTimeout(() => { for (;;); }, 10)</script>", "page_stuck"),
     "huge tree": ("<div id=d></div><script>d.innerHTML = '<b>x</b>'.repeat(40000)</script>", "page_too_large"),
-    "huge text": ("<p id=p></p><script>p.textContent = 'x '.repeat(4e6)</script>", "page_too_large"),
+    "huge text": ("<p id=p hidden></p><script>p.textContent = 'x '.repeat(4e6)</script>", "page_too_large"),
 }
 
 
-@pytest.mark.parametrize("kind", BAD_PAGES)
+TAKING_LONG = ("busy script", "huge tree")
+"""Pages that are given their time before they count as bad."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in TAKING_LONG else []) for kind in BAD_PAGES]
+)
 def test_a_page_that_cannot_be_shown_ends_the_episode(agent: Agent, kind: str) -> None:
     page, termination = BAD_PAGES[kind]
     agent.open(START.format(script=""), more={"/bad": page})
@@ -69,6 +75,7 @@ def test_a_page_that_cannot_be_shown_ends_the_episode(agent: Agent, kind: str) -
     assert "link 'Go'" in agent.open(START.format(script=""))
 
 
+@pytest.mark.slow
 def test_a_script_that_never_ends_in_a_click(agent: Agent) -> None:
     agent.open(START.format(script="for (;;);"))
     agent.click("button 'Do'")
@@ -179,6 +186,7 @@ def test_a_page_that_instructs_the_agent_is_only_text(agent: Agent) -> None:
     assert agent.env.messages[-1].role == "user" and not agent.env.episode.done
 
 
+@pytest.mark.slow
 def test_one_bad_page_does_not_disturb_the_others(make_env: Callable[..., BrowserEnv]) -> None:
     good, bad = Agent(make_env()), Agent(make_env())
     good.open("<button onclick=\"document.title = 'won'\">Win</button>")

@@ -113,6 +113,25 @@ def test_time_runs_by_the_page_clock(agent: Agent) -> None:
     assert 0 <= rewards[0] < rewards[1] <= 1
 
 
+def test_an_episode_outlasts_the_pages_own_limit(agent: Agent) -> None:
+    """The page would end it after ten seconds; here it may last as long as in BrowserGym."""
+    agent.env.reset(options={"task": miniwob_task("enter-text", 1)})
+    for _ in range(2):
+        agent.do("noop", wait_ms=60_000)
+    assert agent.last[1:3] == (False, False)
+    for _ in range(15):
+        agent.do("noop", wait_ms=60_000)
+    assert agent.last[:2] == (0.0, True) and agent.last[3]["verdict"]["reason"] == "timed out"
+
+
+def test_links_within_the_page_are_no_way_out(agent: Agent) -> None:
+    agent.env.reset(options={"task": miniwob_task("click-test-2", 0)})
+    agent.do("goto", url="http://miniwob.test/miniwob/click-test-2.html#")
+    assert agent.last[1] is False
+    agent.click("button 'ONE'")
+    assert agent.last[:2] == (1.0, True)
+
+
 def test_leaving_the_page_ends_the_episode(agent: Agent) -> None:
     agent.env.reset(options={"task": miniwob_task("click-test-2", 0)})
     agent.do("goto", url="http://miniwob.test/miniwob/click-test.html")

@@ -1,0 +1,155 @@
+"""Ways to a kept state: the last page loaded anew, a session that stands by, everything once more; all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from chromium import kill
+from web_pages import Agent, PagesTasks
+
+from pivotgym.envs.browser.engine import engine
+from pivotgym.envs.browser.env import BrowserEnv
+from pivotgym.envs.browser.session import Session
+from pivotgym.envs.browser.standby import standby_of
+from pivotgym.envs.snapshots import SnapshotStore
+
+MakeEnv = Callable[..., BrowserEnv]
+START = """<title>Start</title><a href="/list">List</a><script>sessionStorage.way = 'start';
+localStorage.visits = (+localStorage.visits || 0) + 1</script>"""
+LIST = """<title>List</title><p id=p></p><input aria-label=word><input type=checkbox aria-label=box>
+<a href="/cookie">Cookie</a>
+<button onclick="fetch('/count').then((r) => r.text()).then((t) => { p.innerHTML = t; })">Count</button>
+<script>localStorage.visits = (+localStorage.visits || 0) + 1;
+p.textContent = `${localStorage.visits} visits from ${document.referrer} by ${sessionStorage.way} ${document.cookie}`
+</script>"""
+
+
+def walk(agent: Agent, more: dict[str, str] | None = None, start: str = START) -> str:
+    """Two pages, of which the second is worked in; what is shown."""
+    agent.open(start, more={"/list": LIST, **(more or {})})
+    agent.click("link 'List'")
+    agent.click("button 'Count'")
+    agent.do("fill", bid=agent.id_of("textbox"), value="red")
+    return agent.click("'box'")
+
+
+def asked(since: int) -> list[str]:
+    """What the sites opened since were asked for."""
+    return [line for site in PagesTasks.opened[since:] for line in site.asked if "favicon" not in line]
+
+
+def test_only_the_last_page_is_loaded(agent: Agent, make_env: MakeEnv) -> None:
+    seen = walk(agent)
+    assert "Count 1" in seen and "checked='true'" in seen
+    since = len(PagesTasks.opened)
+    fork = Agent(agent.env.fork())
+    assert asked(since) == ["GET pages.test/list", "GET pages.test/count"]
+    try:
+        assert fork.env.browser.view.state == agent.env.browser.view.state
+        assert "Count 2" in fork.click("button 'Count'")
+        assert "Count 2" in agent.click("button 'Count'")
+        assert fork.env.browser.view.text == agent.env.browser.view.text
+    finally:
+        fork.env.close()
+
+
+def test_storage_cookies_and_referrer_are_as_the_page_found_them(agent: Agent) -> None:
+    agent.open(START, more={"/list": LIST})
+    agent.do("goto", url="http://pages.test/cookie")
+    agent.do("goto", url="http://pages.test/")
+    seen = agent.click("link 'List'")
+    assert "3 visits from http://pages.test/ by start session=abc" in seen
+    since = len(PagesTasks.opened)
+    fork = agent.env.fork()
+    try:
+        assert asked(since) == ["GET pages.test/list"]
+        assert fork.browser.view.state == agent.env.browser.view.state
+        assert fork.browser.view.state["storage"] == {"local": {"visits": "3"}, "session": {"way": "start"}}
+    finally:
+        fork.close()
+
+
+@pytest.mark.parametrize("way", ["agent", "page"])
+def test_going_back_from_a_page_loaded_on_its_own(agent: Agent, way: str) -> None:
+    walk(agent, more={"/list": LIST + '<button onclick="history.back()">Back</button>'})
+    fork = Agent(agent.env.fork())
+    try:
+        for one in (agent, fork):
+            seen = one.do("go_back") if way == "agent" else one.click("button 'Back'")
+            assert "Title: Start" in seen
+        assert fork.env.browser.view.state == agent.env.browser.view.state
+    finally:
+        fork.env.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "p.textContent += history.length",
+        "const asking = indexedDB.open('store', 1); asking.onsuccess = () => { p.textContent += 'stored'; }",
+        "addEventListener('click', () => history.pushState(0, '', '/other'))",
+    ],
+    ids=["history", "database", "address"],
+)
+def test_pages_that_know_more_than_their_address(agent: Agent, script: str) -> None:
+    seen = walk(agent, more={"/list": f"{LIST}<script>{script}</script>"})
+    for _ in range(2):
+        fork = agent.env.fork()
+        try:
+            assert fork.browser.view.state == agent.env.browser.view.state
+            assert fork.browser.view.text == agent.env.browser.view.text
+        finally:
+            fork.close()
+    assert "Count 1" in seen
+
+
+def test_a_page_that_a_form_was_posted_to_is_not_loaded_again_on_its_own(agent: Agent) -> None:
+    agent.open('<form method=post action="/echo"><input name=q value=1><button>Send</button></form>')
+    agent.click("button 'Send'")
+    since = len(PagesTasks.opened)
+    fork = agent.env.fork()
+    try:
+        assert asked(since) == ["GET pages.test/", "POST pages.test/echo"]
+        assert fork.browser.view.state == agent.env.browser.view.state
+    finally:
+        fork.close()
+
+
+def test_a_session_stands_by_for_a_state_restored_again_and_again(agent: Agent, make_env: MakeEnv) -> None:
+    walk(agent)
+    recording = agent.recording()
+    env, turn = make_env(snapshots=SnapshotStore()), len(recording.turns) - 1
+
+    def restore() -> None:
+        report = env.reset(options={"trajectory": recording, "turn": turn, "strict": True})[1]["restore"]
+        assert report.fidelity == 1.0
+
+    def standing() -> Session:
+        """Waits for it; on a machine too busy to prepare one in time, restores once more."""
+        kept = env.browser.keep()
+        assert kept is not None
+        key, ready = env.browser._key(kept), standby_of(engine())._ready
+        for _ in range(6):
+            deadline = time.monotonic() + 35
+            while time.monotonic() < deadline:
+                if key in ready:
+                    return ready[key][0]
+                time.sleep(0.05)
+            restore()
+        raise AssertionError("no session stands by")
+
+    for _ in range(3):
+        restore()
+    for _ in range(2):
+        session = standing()
+        restore()
+        assert env.browser.session is session
+    standing()
+    env.advance(recording.action(turn))
+    kill("browser")
+    restore()
+    env.advance(recording.action(turn))
+    assert env.browser.view is not None and agent.env.browser.view is not None
+    assert env.browser.view.state == agent.env.browser.view.state

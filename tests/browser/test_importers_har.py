@@ -1,0 +1,172 @@
+"""HAR archives that Playwright itself recorded: read, run offline, restored; and broken ones."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from web_pages import BrowserEnv
+
+from pivotgym.envs.browser.engine import engine
+from pivotgym.envs.browser.har import har_task
+from pivotgym.envs.browser.skeleton import record
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats import detect, load_trajectories
+from pivotgym.envs.trajectory import JsonObject
+
+if TYPE_CHECKING:
+    from playwright.async_api import Route
+
+MakeEnv = Callable[..., BrowserEnv]
+SITE = "https://news.example"
+PAGES = {
+    "/": "<title>News</title><h1>Today</h1><a href='/a'>First</a><iframe src='/advert'></iframe>"
+    "<script>fetch('/latest').then((r) => r.text()).then((t) => document.body.append(t))</script>",
+    "/advert": "<title>Advert</title><p>Buy</p>",
+    "/latest": "<b>fresh</b>",
+    "/a": "<title>First</title><h1>The first article</h1><a href='/old'>Second</a>",
+    "/b": "<title>Second</title><h1>The second article</h1><form method=post action='/say'><button>Say</button></form>",
+    "/say": "<title>Said</title><p>Thank you</p>",
+}
+
+
+async def _serve(route: Route) -> None:
+    path = route.request.url.removeprefix(SITE)
+    if path == "/old":
+        await route.fulfill(status=302, headers={"location": f"{SITE}/b"})
+    elif path in PAGES:
+        await route.fulfill(status=200, content_type="text/html", body=PAGES[path])
+    else:
+        await route.fulfill(status=404, content_type="text/html", body="<title>None</title>")
+
+
+async def _browse(path: Path, content: Any) -> None:
+    browser = await engine().browser()
+    context = await browser.new_context(record_har_path=str(path), record_har_content=content)
+    await context.route("**/*", _serve)
+    page = await context.new_page()
+    await page.goto(f"{SITE}/", wait_until="networkidle")
+    for name in ("First", "Second"):
+        await page.get_by_role("link", name=name).click()
+        await page.wait_for_load_state("networkidle")
+    await page.get_by_role("button", name="Say").click()
+    await page.wait_for_load_state("networkidle")
+    await context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("news.har.zip", ""),
+        pytest.param("news.har", "embed", marks=pytest.mark.slow),
+        pytest.param("attached.har", "attach", marks=pytest.mark.slow),
+    ],
+)
+def test_an_archive_of_playwright(name: str, content: str, tmp_path: Path, make_env: MakeEnv) -> None:
+    path = tmp_path / name
+    engine().run(_browse(path, content or "attach"), 60.0)
+    assert zipfile.is_zipfile(path) is (not content)
+    assert detect(path) == "har"
+    (skeleton,) = load_trajectories(path)
+    assert skeleton.source["url"] == f"{SITE}/" and skeleton.source["posted"] == [f"{SITE}/say"]
+    opened = [skeleton.action(turn).tool_calls[0].arguments for turn in range(len(skeleton.turns))]
+    assert [one["url"] for one in opened if isinstance(one, dict)] in ([f"{SITE}/a", f"{SITE}/old"],)
+    env = make_env()
+    row = record(skeleton, env)
+    assert "Today" in row.prefix(0)[1].text and "fresh" in row.prefix(0)[1].text and "Buy" in row.prefix(0)[1].text
+    assert "The first article" in row.answer(0)[0].text
+    assert "The second article" in row.answer(1)[0].text and f"URL: {SITE}/b\n" in row.answer(1)[0].text
+    assert env.browser.missing == []
+    env.snapshots.clear()
+    for turn in range(len(row.turns)):
+        _, info = env.reset(options={"trajectory": row, "turn": turn, "strict": True})
+        assert info["restore"].fidelity == 1.0 and info["restore"].note is None
+    env.step(row.action(1))
+    assert env.messages[-1].text == row.answer(1)[0].text
+
+
+def entry(url: str, **more: Any) -> JsonObject:
+    content = {"mimeType": "text/html", "text": "<title>x</title>"}
+    request = {"method": "GET", "url": url, "headers": more.pop("headers", [])}
+    return {"request": request, "response": {"status": 200, "headers": [], "content": content}, **more}
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ([entry("http://a.example/"), {"request": {}}], "field log.entries.1: unusable entry"),
+        ([entry("http://a.example/"), "text"], "field log.entries.1: unusable entry"),
+        ([{**entry("http://a.example/"), "response": None}], "field log.entries.0: unusable entry"),
+        ([], "field log.entries: the archive holds no page"),
+        ({"one": 1}, "field log.entries: no HAR archive: not a list"),
+    ],
+)
+def test_broken_archives(entries: Any, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.har"
+    path.write_text(json.dumps({"log": {"version": "1.2", "entries": entries}}))
+    assert detect(path) == "har"
+    with pytest.raises(BadInput, match=problem) as raised:
+        list(load_trajectories(path))
+    assert str(raised.value.file) == str(path)
+    errors: list[BadInput] = []
+    assert list(load_trajectories(path, on_error="skip", errors=errors)) == [] and len(errors) == 1
+
+
+def test_broken_zips(tmp_path: Path) -> None:
+    path = tmp_path / "two.har.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("one.har", "{}")
+        archive.writestr("other.har", "{}")
+    with pytest.raises(BadInput, match=r"holds 2 \.har files, not one"):
+        list(load_trajectories(path))
+    lacking = entry("http://a.example/")
+    lacking["response"]["content"] = {"mimeType": "text/html", "_file": "gone.html"}
+    path = tmp_path / "lacking.har.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("har.har", json.dumps({"log": {"entries": [lacking]}}))
+    with pytest.raises(BadInput, match=r"field log.entries.0: unusable entry: .*gone.html"):
+        list(load_trajectories(path))
+
+
+def test_which_requests_are_visits(tmp_path: Path) -> None:
+    def dest(kind: str) -> Any:
+        return [{"name": "Sec-Fetch-Dest", "value": kind}]
+
+    entries = [
+        entry("http://a.example/late", startedDateTime="2024-05-15T10:00:05Z"),
+        entry("http://a.example/", startedDateTime="2024-05-15T10:00:00Z", headers=dest("document")),
+        entry("http://a.example/frame", startedDateTime="2024-05-15T10:00:01Z", headers=dest("iframe")),
+        entry("http://a.example/data", startedDateTime="2024-05-15T10:00:02Z", _resourceType="xhr"),
+        entry("data:text/html,x", startedDateTime="2024-05-15T10:00:03Z"),
+    ]
+    path = tmp_path / "visits.har"
+    path.write_text(json.dumps({"log": {"version": "1.2", "entries": entries}}))
+    (row,) = load_trajectories(path)
+    assert row.source["url"] == "http://a.example/"
+    assert [row.action(turn).tool_calls[0].arguments for turn in range(len(row.turns))] == [
+        {"url": "http://a.example/late"}
+    ]
+
+
+def test_what_redirects_lead_to(tmp_path: Path, make_env: MakeEnv) -> None:
+    """Of pages the address they led to is shown; scripts get what lay there; cookies set on the way are kept."""
+    script = "<title>x</title><p></p><script>fetch('/away', {method: 'POST', body: 'q=1'}).then((r) => r.text())"
+    page = entry("http://a.example/end?%3Cx%3E")
+    page["response"]["content"]["text"] = f"{script}.then((t) => document.querySelector('p').append(t))</script>"
+    begin, away, there = entry("http://a.example/"), entry("http://a.example/away"), entry("http://a.example/there")
+    begin["response"].update(status=301, headers=[{"name": "location", "value": "/end?%3Cx%3E#part"}], redirectURL="")
+    begin["response"]["headers"].append({"name": "set-cookie", "value": "seen=1"})
+    away["response"].update(status=303, headers=[{"name": "Location", "value": "there"}])
+    away["request"].update(method="POST", postData={"text": "q=1"})
+    there["response"]["content"] = {"mimeType": "text/plain", "text": "came round"}
+    path = tmp_path / "away.har"
+    path.write_text(json.dumps({"log": {"version": "1.2", "entries": [begin, page, away, there]}}))
+    env = make_env()
+    env.reset(options={"task": har_task(path)})
+    view = env.browser.view
+    assert view is not None and view.url == "http://a.example/end?%3Cx%3E#part" and "came round" in view.text
+    assert [cookie[2:4] for cookie in view.state["cookies"]] == [["seen", "1"]] and env.browser.missing == []
