@@ -52,11 +52,11 @@ class Bench:
     what: Positional[str] = "tools"
     """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), repo (a restored turn
     against a container and a replay; the parts of a reward), browser (MiniWoB pages beside BrowserGym's), verifiers
-    (precision and recall on labelled terminal actions)"""
+    (precision and recall on labelled actions at terminals and on pages)"""
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
-    """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs"""
+    """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs (browser_tuned, browser_held_out, browser_hard: on pages)"""
     json: Path | None = None
     """also write the rows here"""
     peer_python: Path | None = None

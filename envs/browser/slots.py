@@ -268,8 +268,9 @@ async def _while_alive(browser: Browser, work: Coroutine[Any, Any, T]) -> T:
 
     browser.on("disconnected", note)
     task = asyncio.ensure_future(work)
+    either: set[asyncio.Future[Any]] = {task, ended}
     try:
-        await asyncio.wait({task, ended}, timeout=MAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=MAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise BrowserGone("the browser ended while a context was made")
         return task.result()

@@ -9,8 +9,9 @@ gives the trajectory that can be restored. Expectations, waits and listeners do 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pivotgym.envs.browser.actions import TOOLS
 from pivotgym.envs.errors import BadInput
@@ -92,10 +93,10 @@ def _arguments(step: Step) -> dict[str, object]:
     return {**arguments, **step.arguments}
 
 
-def spell(locator: list[object]) -> str:
+def spell(locator: Sequence[Any]) -> str:
     """A locator in Python's spelling."""
     spelled = ""
-    for name, values, options in locator:  # type: ignore[misc]
+    for name, values, options in locator:
         spelled += f".{name}" if spelled else f"{name}"
         if values is not None:
             given = [_spell(value) for value in values] + [f"{key}={_spell(value)}" for key, value in options.items()]

@@ -18,8 +18,14 @@ MEASURED = {
     "test_browser_har.py",
     "test_browser_hostile.py",
     "test_browser_restoring.py",
+    "test_importers_agentlab.py",
+    "test_importers_har.py",
+    "test_importers_scripts.py",
     "test_miniwob.py",
+    "test_miniwob_solvers.py",
     "test_page.py",
+    "test_page_settled.py",
+    "test_report_page.py",
 }
 """What drives Chromium and says for each test whether it is exhaustive; all the other files are."""
 
