@@ -56,8 +56,8 @@ class Bench:
     repeats: int = 30
     """timed runs of each"""
     domains: tuple[str, ...] = ()
-    """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs (those on pages
-    are browser_tuned, browser_held_out, browser_hard)"""
+    """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs (on pages:
+    browser_tuned, browser_held_out, browser_hard)"""
     json: Path | None = None
     """also write the rows here"""
     peer_python: Path | None = None
