@@ -140,7 +140,9 @@ def script(state: ShellState, inherited: Iterable[str] = ()) -> str:
     lines += [f"set -- {found['positional']}"] if found["positional"].strip() else []
     lines += [line for line in found["disabled"].splitlines() if line.startswith("enable -n ")]
     lines += [line for line in found["hashed"].splitlines() if line.startswith("builtin hash -p ")]
-    lines += [found["aliases"], found["umask"], found["shopt"], found["traps"], found["options"]]
+    # Turning a compatibility level off that no shell begins with would set BASH_COMPAT, which `set` shows.
+    shopt = "\n".join(line for line in found["shopt"].splitlines() if not line.startswith("shopt -u compat"))
+    lines += [found["aliases"], found["umask"], shopt, found["traps"], found["options"]]
     # Last of all: it is what `$?` is. Where a failing command ends the shell, it was 0.
     if found["status"].isdecimal() and found["status"] != "0" and "set +o errexit" in found["options"]:
         lines.append(f"__pg_back {found['status']}")

@@ -293,6 +293,16 @@ def test_what_bash_holds_beside_names_travels(box: Sandbox, fork: Load, before: 
     assert found == output(box, probe)
 
 
+@pytest.mark.parametrize("before", ["true", "shopt -s compat42; true"])
+def test_a_fork_has_the_same_variables(box: Sandbox, fork: Load, before: str) -> None:
+    """`set` shows them all: one more in the fork (BASH_COMPAT, which options set) tells the two apart."""
+    box.run(before)
+    seen = "compgen -v | sort; shopt compat42; echo ${BASH_COMPAT-none}"
+    child = fork(taken(box))
+    assert output(child, seen) == output(box, seen)
+    assert output(child, "shopt -q compat42; echo $?") == ("0\n" if "compat42" in before else "1\n")
+
+
 def test_names_of_one_file(box: Sandbox, backend: Backend, fork: Load) -> None:
     box.run("echo 1 > a; ln a b")
     snapshot = box.snapshot()
