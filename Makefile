@@ -69,7 +69,8 @@ results: sync
 
 # The measurements of docs/results anew: medians of one run each (about 15 minutes on 2 cores).
 benchmarks: sync system
-	for what in tools sandbox repo verifiers; do $(VENV)/bin/pivotgym bench $$what --json docs/results/$$what.json; done
+	for what in tools sandbox repo browser verifiers; do $(VENV)/bin/pivotgym bench $$what --json docs/results/$$what.json; done
+	$(VENV)/bin/pivotgym bench verifiers --domains browser_tuned browser_held_out browser_hard --json docs/results/browser_verifiers.json
 
 # A training run on sandboxes, its figures in place of the committed ones: the opening turns of some tasks' first
 # instances are imitated, those of their last instances profiled and trained on (about 20 minutes each on 2 cores).

@@ -36,10 +36,12 @@ from pivotgym.harness.figures import Figure, Figures
 
 OURS, PEER, RATIO = "pivotgym", "browsergym", "browsergym over pivotgym"
 RESET, STEP, RESTORE = "reset", "step with a fresh tree", "restore of turn 5"
-IN_A_ROW = "restore of turn 5, five in a row, each"
+AGAIN = "reset to the page that was reset to before"
+IN_A_ROW = "the same restore again, five in a row, each"
+PREPARED = "the same restore after two idle seconds"
 TURN, AT_ONCE, SEED = 5, 16, 3
 PAUSE_SECONDS = 2.0
-"""What lies between two restores of the same state where a model answers in between; nobody waits for five in a row."""
+"""Idle time in which a session for a state that was restored before may be prepared; that has a row of its own."""
 TARGETS: dict[tuple[str, str], float] = {(RATIO, RESET): 20.0, (RATIO, STEP): 15.0, (OURS, RESTORE): 60.0}
 PEER_HINT = "pip install --no-deps browsergym-core browsergym-miniwob, and what they import, into a venv of its own"
 Move = tuple[Any, ...]
@@ -97,16 +99,17 @@ def bench_browser(
             peer = stack.enter_context(closing(_Peer(peer_python)))
         except (PeerMissing, MissingExtra) as error:
             left_out(str(error))
-        envs = {name: stack.enter_context(closing(BrowserEnv(snapshots=SnapshotStore()))) for name in TASKS}
-        # The task is the outer loop: BrowserGym has an environment of its own for each, and ours keeps start pages.
-        for place, (name, moves) in enumerate(TASKS.items()):
-            for number in range(repeats + 1):
-                tell(f"{name} ({place + 1} of {len(TASKS)}): {number}/{repeats}")
-                found = _round(envs[name], name, moves)
-                beside = peer.round(name, moves, SEED) if peer is not None else None
+        env = stack.enter_context(closing(BrowserEnv(snapshots=SnapshotStore())))
+        # Each round has another seed and goes through all pages: nothing timed was opened or prepared before, but for
+        # what the rows' names say.
+        for number in range(repeats + 1):
+            for name, moves in TASKS.items():
+                tell(f"round {number} of {repeats}: {name}")
+                found = _round(env, name, moves, SEED + number)
+                beside = peer.round(name, moves, SEED + number) if peer is not None else None
                 if number:
                     _note(ours, theirs, ratios, found, beside)
-            envs[name].close()
+        env.close()
         for name in SERVED:
             tell(name)
             _served(ours, name, repeats)
@@ -149,10 +152,10 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _round(env: BrowserEnv, name: str, moves: Sequence[Move]) -> Times:
-    """A reset, a step for each move, then turn 5 restored: five times in a row, and after a pause."""
+def _round(env: BrowserEnv, name: str, moves: Sequence[Move], seed: int) -> Times:
+    """A reset, a step for each move, then turn 5 restored: once, five times more in a row, and after a pause."""
     times: Times = {}
-    task = miniwob_task(name, browsergym_seed(SEED))
+    task = miniwob_task(name, browsergym_seed(seed))
     with _timed(times, RESET):
         env.reset(options={"task": task})
     for number, move in enumerate(moves):
@@ -162,13 +165,18 @@ def _round(env: BrowserEnv, name: str, moves: Sequence[Move]) -> Times:
         if "\nError: " in env.messages[-1].text:
             raise InfrastructureError(f"{name}: move {number} cannot be made: {env.messages[-1].text[:300]}")
     row = Trajectory(id=name, task=task, tools=env.tools, messages=[message.clone() for message in env.transcript])
-    env.reset(options={"trajectory": row, "turn": TURN})
+    env.reset(options={"trajectory": row, "turn": TURN})  # keeps the state
+    env.reset(options={"task": task})
+    with _timed(times, AGAIN):
+        env.reset(options={"task": task})
+    with _timed(times, RESTORE):
+        _restore(env, row)
     began = time.perf_counter()
     for _ in range(5):
         _restore(env, row)
     times[IN_A_ROW] = [(time.perf_counter() - began) * 200]
     time.sleep(PAUSE_SECONDS)
-    with _timed(times, RESTORE):
+    with _timed(times, PREPARED):
         _restore(env, row)
     return times
 
@@ -181,17 +189,15 @@ def _restore(env: BrowserEnv, row: Trajectory) -> None:
 
 def _served(figures: Figures, name: str, repeats: int) -> None:
     recording = next(row for row in bundled_trajectories(None) if row.id == name)
-    what = f"{RESTORE}, {name.split('.')[0].removeprefix('bundled-')}"
+    where = name.split(".")[0].removeprefix("bundled-")
     with closing(BrowserEnv(snapshots=SnapshotStore())) as env:
         env.reset(options={"trajectory": recording, "turn": TURN})
-        _restore(env, recording)
         for _ in range(repeats):
-            began = time.perf_counter()
-            for _ in range(3):
-                _restore(env, recording)
-            figures.add(f"{what}, three in a row, each", (time.perf_counter() - began) * 1000 / 3)
-            time.sleep(PAUSE_SECONDS)
-            with figures.timed(what):
+            with figures.timed(f"{where}: reset"):
+                env.reset(options={"task": recording.task})
+            # The state before is restored in between, so that no session stands by for this one.
+            env.reset(options={"trajectory": recording, "turn": TURN - 1})
+            with figures.timed(f"{where}: restore of turn 5"):
                 _restore(env, recording)
 
 

@@ -56,6 +56,7 @@ _ARGUMENTS = (
     # Pages reach this process's own proxies and nothing else, also by ways that go past a proxy.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     "--proxy-server=http://127.0.0.1:9",
     "--proxy-bypass-list=<-loopback>",
     "--font-render-hinting=none",

@@ -19,7 +19,10 @@ from pivotgym.envs.search.engine import SNIPPET_CHARS, Engine, Hit, NotRecorded,
 from pivotgym.envs.search.record import Record
 from pivotgym.envs.trajectory import JsonObject, canonical_json, digest
 
-_GONE = {400, 401, 403, 404, 405, 406, 410, 415, 451}
+_GONE = {404, 410, 451}
+"""What says of a document that it is not there."""
+_REFUSED = {400, 401, 403, 405, 406, 415}
+"""From the document's own server, that it is not to be had; from an API, that our key or request is bad."""
 
 
 class LiveApi(BaseModel):
@@ -155,7 +158,7 @@ class LiveEngine(Engine):
         if urlsplit(target).scheme not in ("http", "https"):
             return {"problem": "it has no web address"}
         status, kind, raw = self._fetch("GET", target, None)
-        if status in _GONE:
+        if status in _GONE or (status in _REFUSED and api.document_url == "{url}"):
             return {"problem": f"the server answered with status {status}"}
         if status >= 400:
             raise EndpointError(f"document {name!r} at {_host(target)}: status {status}")

@@ -173,6 +173,15 @@ def test_documents_are_pages_texts_or_fields_of_an_answer(web: Web) -> None:
     found = other.read("a b", "")
     assert found is not None and (found.document.title, found.document.text) == ("T", "Body.")
     assert web.paths()[-1] == "/doc?x=a%20b"
+    # A page may refuse; an API that does, refuses us, and that says nothing about the document.
+    for status in (401, 403):
+        web.failing = [status]
+        with pytest.raises(Unreadable, match=f"status {status}"):
+            engine.read(f"{web.url}/x{status}", f"{web.url}/x{status}")
+        web.failing = [status]
+        with pytest.raises(EndpointError, match=f"status {status}"):
+            other.read("c", "")
+    assert other.read("c", "") is not None  # nothing of it was kept
 
 
 def test_failures_that_may_pass_are_retried_and_others_are_errors(web: Web) -> None:
