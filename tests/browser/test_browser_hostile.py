@@ -149,7 +149,7 @@ def test_nothing_outside_is_reached(agent: Agent, outside: tuple[str, list[str]]
         new EventSource("http://{address}/events").onerror = () => log("events failed");
         const peer = new RTCPeerConnection({{iceServers: [{{urls: "stun:{address}"}}]}});
         peer.createDataChannel("x");
-        peer.createOffer().then((offer) => peer.setLocalDescription(offer)).then(() => log("offered"), (e) => log(e.name));
+        peer.createOffer().then((o) => peer.setLocalDescription(o)).then(() => log("offered"), (e) => log(e.name));
         </script>""")
     agent.do("noop")
     assert "top secret" not in agent.seen and "reached" not in agent.seen
