@@ -38,7 +38,8 @@ def shell(command: str, cwd: Path | None = None) -> str:
         "time true",
         "sh -c 'kill -9 $$'; exit",
         "ps -o pid,ppid,tty,time,cmd -p $PPID",
-        "sleep 5 & ps -f -p $!; kill $!",
+        # Until it runs what it is for, the child is a copy of the shell.
+        "sleep 5 & until [ $(ps -o comm= -p $!) = sleep ]; do :; done; ps -f -p $!; kill $!",
         "git init -q .; git -c user.name=a -c user.email=a@b commit --allow-empty -m first; git log; rm -rf .git",
     ],
 )
