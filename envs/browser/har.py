@@ -94,10 +94,9 @@ class Archive:
             for header in response.get("headers", ())
             if str(header["name"]).lower() not in _DROPPED and not str(header["name"]).startswith(":")
         ]
-        posted = (request.get("postData") or {}).get("text") or ""
+        posted = self._body(request.get("postData") or {})
         answer = Answer(int(response["status"]), headers, body)
-        for key in _keys(request["method"], request["url"], posted.encode("utf-8", "surrogatepass")):
-            self.answers.setdefault(key, []).append(answer)
+        self.answers.setdefault(_keys(request["method"], request["url"], posted)[0], []).append(answer)
         if self.first_page is None and "html" in str((response.get("content") or {}).get("mimeType", "")):
             self.first_page = request["url"]
 
@@ -159,11 +158,22 @@ def _target(url: str, answer: Answer | None) -> str | None:
 
 
 def _keys(method: str, url: str, body: bytes) -> list[str]:
-    """Under which a request is found: with its body, and for archives without bodies without it."""
+    """Under which a request is found: the first is what it was recorded as with this body.
+
+    The second is that of a record that does not say what was posted: any body may be meant by it.
+    """
     plain = f"{method.upper()} {url.partition('#')[0]}"
     if not body:
         return [plain]
-    return [f"{plain} {hashlib.sha256(body).hexdigest()}", plain]
+    return [f"{plain} {hashlib.sha256(_without_boundary(body)).hexdigest()}", plain]
+
+
+def _without_boundary(body: bytes) -> bytes:
+    """A form in parts, without the separator that browsers draw anew each time."""
+    line = body.partition(b"\r\n")[0]
+    if len(line) > 2 and line.startswith(b"--") and body.rstrip(b"\r\n").endswith(b"\r\n" + line + b"--"):
+        return body.replace(line, b"--")
+    return body
 
 
 @lru_cache(maxsize=8)

@@ -6,11 +6,13 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from web_pages import Agent
 
-from pivotgym.envs.browser.har import NoGoal, har_task
+from pivotgym.envs.browser.har import NoGoal, RecordedSite, har_task, read_archive
+from pivotgym.envs.browser.tasks import Request
 from pivotgym.envs.errors import BadInput
 
 
@@ -83,6 +85,44 @@ def test_what_the_archive_lacks_is_reported(agent: Agent, archive: Path) -> None
     assert "https://news.example/missing: not served" in info["restore"].note
     with pytest.raises(NoGoal):
         agent.env.score()
+
+
+def test_what_was_posted_otherwise_is_refused_and_noted(agent: Agent, archive: Path) -> None:
+    agent.env.reset(options={"task": har_task(archive)})
+    agent.do("fill", bid=agent.id_of("textbox"), value="dogs")
+    assert "not served" in agent.click("button 'Search'")
+    assert any("https://news.example/search" in one for one in agent.env.browser.missing)
+
+
+def ask(site: RecordedSite, url: str, body: bytes, method: str = "POST") -> bytes | None:
+    parts = urlsplit(url)
+    answer = site.handle(Request(method, parts.netloc, parts.path, parts.query, body=body))
+    return None if answer is None else answer.body
+
+
+def test_what_a_request_is_found_by(tmp_path: Path) -> None:
+    url, form = "http://a.example/", '--{0}\r\nContent-Disposition: form-data; name="q"\r\n\r\n{1}\r\n--{0}--\r\n'
+    (tmp_path / "body.txt").write_text("attached")
+    entries = [
+        entry(f"{url}said", "cats", method="POST", postData={"text": "q=cats"}),
+        entry(f"{url}said", "birds", method="POST", postData={"text": "q=birds"}),
+        entry(f"{url}unsaid", "any", method="POST", postData={"mimeType": "text/plain", "params": []}),
+        entry(f"{url}parts", "parts", method="POST", postData={"text": form.format("one", "cats")}),
+        entry(f"{url}file", "file", method="POST", postData={"text": "", "_file": "body.txt"}),
+    ]
+    path = tmp_path / "posts.har"
+    path.write_text(json.dumps({"log": {"entries": entries}}))
+    site = RecordedSite(read_archive(str(path)))
+    assert [ask(site, f"{url}said", body) for body in (b"q=birds", b"q=cats", b"q=birds")] == [
+        b"birds",
+        b"cats",
+        b"birds",
+    ]
+    assert ask(site, f"{url}said", b"q=dogs") is None and ask(site, f"{url}said", b"") is None
+    assert ask(site, f"{url}unsaid", b"q=dogs") == b"any" == ask(site, f"{url}unsaid", b"")
+    assert ask(site, f"{url}parts", form.format("other", "cats").encode()) == b"parts"
+    assert ask(site, f"{url}parts", form.format("other", "dogs").encode()) is None
+    assert ask(site, f"{url}file", b"attached") == b"file" and ask(site, f"{url}file", b"other") is None
 
 
 @pytest.mark.parametrize(
