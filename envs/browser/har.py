@@ -10,9 +10,11 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
@@ -37,6 +39,9 @@ _DROPPED = frozenset(
 
 
 _MAX_REDIRECTS = 20
+MAX_BYTES = 512 << 20
+"""Archives that hold more, unpacked and with their bodies, are refused."""
+_MAX_KEPT = 8
 
 
 class NoGoal(InfrastructureError):
@@ -49,45 +54,66 @@ class Archive:
     Several for one request are given in the order they were recorded; the last one repeats.
 
     Attributes:
+        size: bytes of the HAR document and of all bodies, each counted once.
         navigations: method and address of every document that was asked for in a tab, in order; where that led on to
             another address, the first one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._zip: zipfile.ZipFile | None = None
-        try:
-            entries = json.loads(self._text())["log"]["entries"]
-        except (OSError, zipfile.BadZipFile) as error:
-            raise BadInput(str(error), file=path) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"no HAR archive: {error}", file=path, field="log.entries") from error
-        if not isinstance(entries, list):
-            raise BadInput("no HAR archive: not a list", file=path, field="log.entries")
+        self.size = 0
         self.answers: dict[str, list[Answer]] = {}
         self.first_page: str | None = None
-        for position, entry in enumerate(entries):
-            try:
-                self._add(entry)
-            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-                raise BadInput(f"unusable entry: {error!r}", file=path, field=f"log.entries.{position}") from error
-        self.navigations = _navigations(entries)
-        if self._zip is not None:
-            self._zip.close()
+        self._bodies: dict[str, bytes] = {}
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            with _located(path, "log.entries", "no HAR archive"):
+                entries = json.loads(self._text())["log"]["entries"]
+            if not isinstance(entries, list):
+                raise BadInput("no HAR archive: not a list", file=path, field="log.entries")
+            for position, entry in enumerate(entries):
+                with _located(path, f"log.entries.{position}"):
+                    self._add(entry)
+        finally:
+            self._bodies.clear()
+            if self._zip is not None:
+                self._zip.close()
+        self.navigations = _navigations(entries, path)
 
     def _text(self) -> str:
+        size = self.path.stat().st_size
+        if not self.path.is_file():
+            raise BadInput("not a regular file", file=self.path)
         if not zipfile.is_zipfile(self.path):
+            self._take(size)
             return self.path.read_text(encoding="utf-8-sig")
         self._zip = zipfile.ZipFile(self.path)
         names = [name for name in self._zip.namelist() if name.endswith(".har") and "/" not in name]
         if len(names) != 1:
             raise BadInput(f"the zip holds {len(names)} .har files, not one", file=self.path)
-        return self._zip.read(names[0]).decode("utf-8-sig")
+        return self._unpacked(self._zip, names[0]).decode("utf-8-sig")
+
+    def _take(self, size: int) -> None:
+        self.size += size
+        if self.size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
+
+    def _unpacked(self, file: zipfile.ZipFile, name: str) -> bytes:
+        try:
+            info = file.getinfo(name)
+            self._take(info.file_size)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("neither stored nor deflated")
+            with file.open(info) as packed:
+                return packed.read(info.file_size)  # with a size it unpacks no more, whatever the file really holds
+        except Exception as error:  # what a broken zip raises is not documented
+            raise ValueError(f"{name}: {error}") from error
 
     def _add(self, entry: JsonObject) -> None:
         request, response = entry["request"], entry["response"]
         if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
             return  # a request that was cancelled, or one that never left the browser
+        urlsplit(request["url"])  # raises for an address that is none
         body = self._body(response.get("content") or {})
         headers = [
             (str(header["name"]), str(header["value"]).replace("\n", " "))
@@ -96,39 +122,64 @@ class Archive:
         ]
         posted = self._body(request.get("postData") or {})
         answer = Answer(int(response["status"]), headers, body)
+        _target(request["url"], answer)
         self.answers.setdefault(_keys(request["method"], request["url"], posted)[0], []).append(answer)
         if self.first_page is None and "html" in str((response.get("content") or {}).get("mimeType", "")):
             self.first_page = request["url"]
 
     def _body(self, content: JsonObject) -> bytes:
-        if "_file" in content and self._zip is not None:
-            return self._zip.read(str(content["_file"]))
-        if "_file" in content:  # Playwright's archives may hold bodies in files beside them
-            wanted = (self.path.parent / str(content["_file"])).resolve()
-            if not wanted.is_relative_to(self.path.parent.resolve()):
-                raise ValueError(f"a body outside the archive's folder: {content['_file']}")
-            return wanted.read_bytes()
+        if "_file" in content:
+            name = str(content["_file"])
+            if name not in self._bodies:  # many entries may name one
+                self._bodies[name] = self._beside(name) if self._zip is None else self._unpacked(self._zip, name)
+            return self._bodies[name]
         text = content.get("text") or ""
-        if content.get("encoding") == "base64":
-            return base64.b64decode(text)
-        return str(text).encode("utf-8", "surrogatepass")
+        encoded = content.get("encoding") == "base64"
+        body = base64.b64decode(text) if encoded else str(text).encode("utf-8", "surrogatepass")
+        self._take(len(body))
+        return body
+
+    def _beside(self, name: str) -> bytes:
+        """Playwright's archives may hold bodies in files beside them."""
+        wanted = (self.path.parent / name).resolve()
+        if not wanted.is_relative_to(self.path.parent.resolve()):
+            raise ValueError(f"a body outside the archive's folder: {name}")
+        size = wanted.stat().st_size
+        if not wanted.is_file():
+            raise ValueError(f"a body that is no regular file: {name}")
+        self._take(size)
+        return wanted.read_bytes()
 
 
-def _navigations(entries: Sequence[JsonObject]) -> list[tuple[str, str]]:
-    asked = sorted(entries, key=lambda entry: str(entry.get("startedDateTime", "")))
+@contextmanager
+def _located(path: Path, field: str, problem: str = "unusable entry") -> Iterator[None]:
+    """Whatever is wrong inside with the archive is a BadInput that says where."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except OSError as error:
+        raise BadInput(str(error), file=path, field=field) from error
+    except Exception as error:  # strangers' JSON may hold anything anywhere
+        raise BadInput(f"{problem}: {error!r}", file=path, field=field) from error
+
+
+def _navigations(entries: Sequence[JsonObject], path: Path) -> list[tuple[str, str]]:
+    asked = sorted(enumerate(entries), key=lambda one: str(one[1].get("startedDateTime", "")))
     found: list[tuple[str, str]] = []
     frames: dict[str, str] = {}
     led_to: str | None = None
-    for entry in asked:
-        request, response = entry["request"], entry["response"]
-        if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
-            continue
-        if not _is_document(entry) or _in_frame(entry, frames):
-            continue
-        if request["url"] != led_to:
-            found.append((str(request["method"]).upper(), str(request["url"])))
-        target = response.get("redirectURL") if 300 <= int(response["status"]) < 400 else ""
-        led_to = urljoin(request["url"], target) if target else None
+    for position, entry in asked:
+        with _located(path, f"log.entries.{position}"):
+            request, response = entry["request"], entry["response"]
+            if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
+                continue
+            if not _is_document(entry) or _in_frame(entry, frames):
+                continue
+            if request["url"] != led_to:
+                found.append((str(request["method"]).upper(), str(request["url"])))
+            target = response.get("redirectURL") if 300 <= int(response["status"]) < 400 else ""
+            led_to = urljoin(request["url"], target) if target else None
     return found
 
 
@@ -176,10 +227,31 @@ def _without_boundary(body: bytes) -> bytes:
     return body
 
 
-@lru_cache(maxsize=8)
+_kept: OrderedDict[str, tuple[tuple[int, int], Archive]] = OrderedDict()
+_keeping = Lock()
+
+
 def read_archive(path: str) -> Archive:
-    """The archive at ``path``. Raises BadInput."""
-    return Archive(Path(path))
+    """The archive at ``path``; a few are kept in memory until their files change.
+
+    Raises:
+        BadInput: no archive, a broken one, or one of more than :data:`MAX_BYTES`.
+    """
+    with _located(Path(path), "log.entries"):
+        file = Path(path).stat()
+    version = (file.st_mtime_ns, file.st_size)
+    with _keeping:
+        known = _kept.get(path)
+        if known is not None and known[0] == version:
+            _kept.move_to_end(path)
+            return known[1]
+    archive = Archive(Path(path))
+    with _keeping:
+        _kept[path] = (version, archive)
+        _kept.move_to_end(path)
+        while len(_kept) > _MAX_KEPT or sum(one.size for _, one in _kept.values()) > MAX_BYTES:
+            _kept.popitem(last=False)
+    return archive
 
 
 class RecordedSite:
