@@ -65,6 +65,8 @@ class SiteHost:
             return self._refuse(502, url, "nothing is served to this page")
         try:
             with self.lock:
+                if self.site is None:  # closed meanwhile
+                    return self._refuse(502, url, "nothing is served to this page")
                 # Browsers say so of documents only; what says which kind of request it is, they send to https alone.
                 if "upgrade-insecure-requests" in request.headers:
                     self._note(request, url)
@@ -76,6 +78,13 @@ class SiteHost:
         if len(found.body) > MAX_RESPONSE:
             return self._refuse(502, url, f"larger than {MAX_RESPONSE} bytes")
         return found
+
+    def close(self) -> None:
+        """Ends the site, once it has answered what it is being asked; nothing is served from then on."""
+        with self.lock:
+            site, self.site = self.site, None
+            if site is not None:
+                site.close()
 
     def _note(self, request: Request, url: str) -> None:
         assert self.site is not None

@@ -222,9 +222,8 @@ class SteadySession:
         if session is not None and browser is not None and browser is self._engine:
             with contextlib.suppress(Exception):
                 browser.run(session.close(), 30.0)
-        site, self._host = self._host.site, SiteHost(None)
-        if site is not None:
-            site.close()
+        host, self._host = self._host, SiteHost(None)
+        host.close()
 
     # Inner parts ----------------------------------------------------------------------------------------------
 

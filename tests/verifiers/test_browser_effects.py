@@ -333,10 +333,10 @@ def test_a_recording_that_ends_with_a_page_out_of_use(agent: Agent, crashes: Cra
 def test_chromium_is_killed_between_two_judgements(agent: Agent) -> None:
     recording, ids = both_names(agent)
     assert right(agent, recording, 0, f"click('{ids[FIRST]}')\nkeyboard_type('Ada')")
-    for kill in range(2):
+    for time in range(2):
         for number in _chromium():
             os.kill(number, signal.SIGKILL)
-        assert right(agent, recording, 0, f"focus('{ids[FIRST]}')\nkeyboard_type('Ada')"), kill
+        assert right(agent, recording, 0, f"focus('{ids[FIRST]}')\nkeyboard_type('Ada')"), time
         assert not right(agent, recording, 0, f"focus('{ids[LAST]}')\nkeyboard_type('Ada')")
 
 
