@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
@@ -11,14 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chromium import kill
-from web_pages import Agent, PagesSite, PagesTasks
+from web_pages import HOST, Agent, PagesSite, PagesTasks
 
-from pivotgym.envs.browser import standby
+from pivotgym.envs.browser import proxy, standby, tab
 from pivotgym.envs.browser.engine import Engine, engine, shutdown
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.session import Session
 from pivotgym.envs.browser.slots import Slots, slots_of
 from pivotgym.envs.browser.standby import standby_of
+from pivotgym.envs.browser.tasks import Answer, Request
 from pivotgym.envs.snapshots import SnapshotStore
 
 MakeEnv = Callable[..., BrowserEnv]
@@ -203,6 +205,63 @@ def test_environments_in_many_threads_share_the_parts_of_an_engine(monkeypatch: 
         assert len(made) == 1 and all(slots is made[0] for slots in found)
     finally:
         one.stop()
+
+
+SLOW = """<title>Slow</title><button onclick="const text = (path) => fetch(path).then((r) => r.text());
+Promise.all(['/one', '/two', '/three'].map(text)).then(() => { document.title = 'Answered'; })">Ask</button>"""
+
+
+def test_a_slow_site_holds_up_nobody_else(make_env: MakeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    served, began = threading.Event(), threading.Event()
+    inside = threading.Semaphore(1)
+
+    class SlowSite(PagesSite):
+        def handle(self, request: Request) -> Answer | None:
+            assert inside.acquire(blocking=False), "two requests at a time"
+            try:
+                if request.path == "/":
+                    time.sleep(10 * proxy.SLOW_SECONDS)
+                if request.path == "/one":
+                    began.set()
+                    assert served.wait(120), "the other site does not answer meanwhile"
+                return super().handle(request)
+            finally:
+                inside.release()
+
+    slow, quick = Agent(make_env()), Agent(make_env())
+    quick.open(START, more={"/list": LIST})
+    with monkeypatch.context() as other:
+        other.setattr(PagesTasks, "open", lambda self, task, spec: SlowSite(spec.definition["pages"]))
+        slow.open(SLOW)
+    monkeypatch.setattr(tab, "_RESPONSE_SECONDS", 120.0)
+    monkeypatch.setattr(tab, "SETTLE_SECONDS", 150.0)
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(slow.click, "button 'Ask'")
+        try:
+            assert began.wait(60)
+            assert "Title: List" in quick.click("link 'List'")
+        finally:
+            served.set()
+        assert "Title: Answered" in asking.result(120)
+
+
+def test_a_slow_site_answers_in_the_order_of_arrival() -> None:
+    handled: list[str] = []
+
+    class SlowSite(PagesSite):
+        def handle(self, request: Request) -> Answer | None:
+            time.sleep((2 if request.path in ("/0", "/3") else 0) * proxy.SLOW_SECONDS)
+            handled.append(request.path)
+            return None
+
+    async def ask() -> None:
+        host = proxy.SiteHost(SlowSite({}))
+        paths = [f"/{number}" for number in range(20)]
+        asked = [(proxy.request_of("GET", path, {"host": HOST}, b""), path) for path in paths]
+        await asyncio.gather(*(host.answered(request, url) for request, url in asked))
+        assert handled == paths
+
+    asyncio.run(ask())
 
 
 @pytest.mark.usefixtures("lasting")
