@@ -54,6 +54,7 @@ class Archive:
     Several for one request are given in the order they were recorded; the last one repeats.
 
     Attributes:
+        digest: SHA-256 of the file, hexadecimal; bodies in files beside it are not in it.
         size: bytes of the HAR document and of all bodies, each counted once.
         navigations: method and address of every document that was asked for in a tab, in order; where that led on to
             another address, the first one.
@@ -61,6 +62,8 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        with _located(path, "log.entries"):
+            self.digest = _digest(path)
         self.size = 0
         self.answers: dict[str, list[Answer]] = {}
         self.first_page: str | None = None
@@ -81,11 +84,8 @@ class Archive:
         self.navigations = _navigations(entries, path)
 
     def _text(self) -> str:
-        size = self.path.stat().st_size
-        if not self.path.is_file():
-            raise BadInput("not a regular file", file=self.path)
         if not zipfile.is_zipfile(self.path):
-            self._take(size)
+            self._take(self.path.stat().st_size)
             return self.path.read_text(encoding="utf-8-sig")
         self._zip = zipfile.ZipFile(self.path)
         names = [name for name in self._zip.namelist() if name.endswith(".har") and "/" not in name]
@@ -149,6 +149,16 @@ class Archive:
             raise ValueError(f"a body that is no regular file: {name}")
         self._take(size)
         return wanted.read_bytes()
+
+
+def _digest(path: Path) -> str:
+    size = path.stat().st_size
+    if not path.is_file():
+        raise BadInput("not a regular file", file=path)
+    if size > MAX_BYTES:
+        raise BadInput(f"more than {MAX_BYTES} bytes", file=path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -227,6 +237,11 @@ def _without_boundary(body: bytes) -> bytes:
     return body
 
 
+def _version(path: str) -> tuple[int, int]:
+    file = Path(path).stat()
+    return file.st_mtime_ns, file.st_size
+
+
 _kept: OrderedDict[str, tuple[tuple[int, int], Archive]] = OrderedDict()
 _keeping = Lock()
 
@@ -238,13 +253,10 @@ def read_archive(path: str) -> Archive:
         BadInput: no archive, a broken one, or one of more than :data:`MAX_BYTES`.
     """
     with _located(Path(path), "log.entries"):
-        file = Path(path).stat()
-    version = (file.st_mtime_ns, file.st_size)
-    with _keeping:
-        known = _kept.get(path)
-        if known is not None and known[0] == version:
-            _kept.move_to_end(path)
-            return known[1]
+        version = _version(path)
+    known = _known(path, version)
+    if known is not None:
+        return known
     archive = Archive(Path(path))
     with _keeping:
         _kept[path] = (version, archive)
@@ -252,6 +264,46 @@ def read_archive(path: str) -> Archive:
         while len(_kept) > _MAX_KEPT or sum(one.size for _, one in _kept.values()) > MAX_BYTES:
             _kept.popitem(last=False)
     return archive
+
+
+def _known(path: str, version: tuple[int, int]) -> Archive | None:
+    with _keeping:
+        known = _kept.get(path)
+        if known is None or known[0] != version:
+            return None
+        _kept.move_to_end(path)
+        return known[1]
+
+
+def find_archive(stored: str, digest: str, folders: Sequence[Path] = ()) -> Archive:
+    """The archive with that digest: at the stored path, or by its name in the working folder or one of ``folders``.
+
+    A file with another digest is not read further, whatever it is.
+
+    Args:
+        stored: where it was when the task was made, maybe on another machine.
+        digest: SHA-256 of the file, hexadecimal.
+        folders: where else to look.
+
+    Raises:
+        NotRestorable: it is at none of these places (``no_archive``), or only other files of its name are
+            (``other_archive``).
+        BadInput: it is broken.
+    """
+    name = stored.replace("\\", "/").rpartition("/")[2]
+    others: list[str] = []
+    for path in dict.fromkeys([Path(stored), *(folder.resolve() / name for folder in (Path(), *folders))]):
+        try:
+            known = _known(str(path), _version(str(path)))
+            found = known.digest if known is not None else _digest(path)
+        except (OSError, ValueError, BadInput):
+            continue
+        if found == digest:
+            return read_archive(str(path))
+        others.append(str(path))
+    if others:
+        raise NotRestorable("other_archive", f"not the archive that was recorded with (sha256 {digest}): {others}")
+    raise NotRestorable("no_archive", f"{name} is neither at {stored} nor in the working folder")
 
 
 class RecordedSite:
@@ -316,6 +368,8 @@ class RecordedSites(TaskSet):
     """Sessions on recorded sites: they can be restored and compared; their goal nobody knows."""
 
     name: ClassVar[str] = "recorded"
+    folders: ClassVar[list[Path]] = []
+    """Where archives are looked for beside their old place and the working folder: the trajectories' folders, say."""
 
     def tasks(self) -> Sequence[Task]:
         """None: they come with their recordings."""
@@ -323,10 +377,12 @@ class RecordedSites(TaskSet):
 
     def open(self, task: Task, spec: BrowserTask) -> Site:
         """Serves the archive."""
-        path = spec.definition.get("har")
+        path, digest = spec.definition.get("har"), spec.definition.get("sha256")
         if not isinstance(path, str):
             raise NotRestorable("bad_task", f"task {task.id} names no HAR archive (data.definition.har)")
-        return RecordedSite(read_archive(path))
+        if not isinstance(digest, str):  # without one a stranger's task could have any file read
+            raise NotRestorable("bad_task", f"task {task.id} has no digest of its archive (data.definition.sha256)")
+        return RecordedSite(find_archive(path, digest, self.folders))
 
     def goal(self, task: Task, final: Final) -> Verdict:
         """Raises NoGoal."""
@@ -349,7 +405,7 @@ def har_task(path: str | Path, url: str | None = None, *, goal: str | None = Non
     start = url or archive.first_page
     if start is None:
         raise BadInput("the archive holds no page", file=path, field="log.entries")
-    definition = {"har": str(Path(path).resolve())}
+    definition = {"har": str(Path(path).resolve()), "sha256": archive.digest}
     spec = BrowserTask(
         set="recorded", name=urlsplit(start).netloc, url=start, goal=goal, definition=definition, **fields
     )

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 from web_pages import Agent
 
-from pivotgym.envs.browser.har import NoGoal, RecordedSite, har_task, read_archive
-from pivotgym.envs.browser.tasks import Request
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.browser.har import NoGoal, RecordedSite, RecordedSites, har_task, read_archive
+from pivotgym.envs.browser.tasks import BrowserTask, Request
+from pivotgym.envs.errors import BadInput, NotRestorable
 
 
 def entry(url: str, text: str, *, method: str = "GET", kind: str = "text/html", status: int = 200, **more: Any) -> Any:
@@ -96,7 +96,7 @@ def test_what_was_posted_otherwise_is_refused_and_noted(agent: Agent, archive: P
 
 def ask(site: RecordedSite, url: str, body: bytes, method: str = "POST") -> bytes | None:
     parts = urlsplit(url)
-    answer = site.handle(Request(method, parts.netloc, parts.path, parts.query, body=body))
+    answer = site.handle(Request(method, parts.netloc, parts.path, parts.query, body=body, scheme=parts.scheme))
     return None if answer is None else answer.body
 
 
@@ -123,6 +123,41 @@ def test_what_a_request_is_found_by(tmp_path: Path) -> None:
     assert ask(site, f"{url}parts", form.format("other", "cats").encode()) == b"parts"
     assert ask(site, f"{url}parts", form.format("other", "dogs").encode()) is None
     assert ask(site, f"{url}file", b"attached") == b"file" and ask(site, f"{url}file", b"other") is None
+
+
+def test_an_archive_that_was_moved_is_found_by_its_name_and_digest(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, sites = har_task(archive), RecordedSites()
+    spec = BrowserTask.of(task)
+    moved, working = tmp_path / "moved", tmp_path / "working"
+    moved.mkdir()
+    working.mkdir()
+    monkeypatch.chdir(working)
+    monkeypatch.setattr(RecordedSites, "folders", [])
+    site = sites.open(task, spec)
+    assert isinstance(site, RecordedSite) and ask(site, "https://news.example/s.css", b"", "GET") is not None
+    archive.rename(moved / archive.name)
+    with pytest.raises(NotRestorable, match=r"no_archive: news\.har is neither at"):
+        sites.open(task, spec)
+    monkeypatch.setattr(RecordedSites, "folders", [moved])
+    assert isinstance(sites.open(task, spec), RecordedSite)
+    monkeypatch.setattr(RecordedSites, "folders", [])
+    monkeypatch.chdir(moved)
+    assert isinstance(sites.open(task, spec), RecordedSite)
+
+
+def test_only_the_archive_that_was_recorded_with_is_read(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, sites = har_task(archive), RecordedSites()
+    spec = BrowserTask.of(task)
+    archive.write_text(archive.read_text().replace("fresh", "other"))
+    with pytest.raises(NotRestorable, match="other_archive: not the archive that was recorded with"):
+        sites.open(task, spec)
+    for path in (archive, Path("/dev/zero"), Path("/etc/hostname")):
+        with pytest.raises(NotRestorable, match=r"no_archive|other_archive"):
+            sites.open(task, spec.model_copy(update={"definition": {"har": str(path), "sha256": "0" * 64}}))
+        with pytest.raises(NotRestorable, match="has no digest"):
+            sites.open(task, spec.model_copy(update={"definition": {"har": str(path)}}))
 
 
 @pytest.mark.parametrize(
