@@ -213,20 +213,24 @@ Promise.all(['/one', '/two', '/three'].map(text)).then(() => { document.title = 
 
 def test_a_slow_site_holds_up_nobody_else(make_env: MakeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
     served, began = threading.Event(), threading.Event()
-    inside = threading.Semaphore(1)
+    inside, problems = threading.Lock(), list[str]()  # what a site raises is an error page, not a failed test
 
     class SlowSite(PagesSite):
         def handle(self, request: Request) -> Answer | None:
-            assert inside.acquire(blocking=False), "two requests at a time"
+            alone = inside.acquire(blocking=False)
             try:
+                if not alone:
+                    problems.append("two requests at a time")
                 if request.path == "/":
                     time.sleep(10 * proxy.SLOW_SECONDS)
                 if request.path == "/one":
                     began.set()
-                    assert served.wait(120), "the other site does not answer meanwhile"
+                    if not served.wait(120):
+                        problems.append("the other site does not answer meanwhile")
                 return super().handle(request)
             finally:
-                inside.release()
+                if alone:
+                    inside.release()
 
     slow, quick = Agent(make_env()), Agent(make_env())
     quick.open(START, more={"/list": LIST})
@@ -243,6 +247,7 @@ def test_a_slow_site_holds_up_nobody_else(make_env: MakeEnv, monkeypatch: pytest
         finally:
             served.set()
         assert "Title: Answered" in asking.result(120)
+    assert not problems
 
 
 def test_a_slow_site_answers_in_the_order_of_arrival() -> None:
