@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -264,7 +267,10 @@ def _timed(times: Times, what: str) -> Iterator[None]:
 
 
 class _Peer:
-    """BrowserGym in a process of its own. Raises PeerMissing where there is none."""
+    """BrowserGym in a process of its own. Raises PeerMissing where there is none, or it does not answer in time."""
+
+    seconds = 300.0
+    """How long one answer may take."""
 
     def __init__(self, python: Path | None) -> None:
         pages = find_spec("miniwob")
@@ -275,6 +281,8 @@ class _Peer:
         chromium = os.environ.get(CHROMIUM) or shutil.which("chromium") or shutil.which("google-chrome")
         if chromium is None:
             raise PeerMissing("BrowserGym is not measured: no Chromium on the PATH to give it")
+        self._printed = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed below; nobody would empty a pipe)
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             [
                 str(python or sys.executable),
@@ -284,10 +292,16 @@ class _Peer:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._printed,
             text=True,
         )
-        self._ask({"do": "hello"})
+        self._listener = threading.Thread(target=self._listen, name="browser-peer", daemon=True)
+        self._listener.start()
+        try:
+            self._ask({"do": "hello"})
+        except BaseException:
+            self.close()
+            raise
 
     def round(self, name: str, moves: Sequence[Move], seed: int) -> Times:
         """A reset, a step for each move, then the way to the turn once more."""
@@ -303,30 +317,52 @@ class _Peer:
 
     def _ask(self, what: dict[str, Any]) -> float:
         """How many milliseconds it took."""
-        stdin, stdout = _pipe(self._process.stdin), _pipe(self._process.stdout)
+        stdin = _pipe(self._process.stdin)
         try:
             stdin.write(json.dumps(what) + "\n")
             stdin.flush()
-            line = stdout.readline()
+            line = self._answers.get(timeout=self.seconds)
         except BrokenPipeError:
             line = ""
+        except queue.Empty:
+            self._process.kill()
+            raise PeerMissing(
+                f"BrowserGym did not answer {what} within {self.seconds:g} s; it printed last: {self._last_line()}"
+            ) from None
         if not line:
             self._process.kill()
-            said = (self._process.communicate()[1] or "").strip().splitlines()
-            raise PeerMissing(f"BrowserGym does not run: {said[-1] if said else 'no reason given'}; {PEER_HINT}")
+            self._process.wait()
+            raise PeerMissing(f"BrowserGym does not run: {self._last_line() or 'no reason given'}; {PEER_HINT}")
         answer = json.loads(line)
         if answer["error"]:
             raise PeerMissing(f"BrowserGym: {what}: {answer['error']}")
         return float(answer["seconds"]) * 1000
 
+    def _listen(self) -> None:
+        for line in _pipe(self._process.stdout):
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _last_line(self) -> str:
+        """The last line it printed."""
+        end = self._printed.seek(0, os.SEEK_END)
+        self._printed.seek(max(0, end - 4000))
+        lines = self._printed.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
     def close(self) -> None:
         """Ends it."""
-        with self._process:
+        with suppress(BrokenPipeError):
             _pipe(self._process.stdin).close()
-            try:
-                self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join(10)
+        if not self._listener.is_alive():
+            _pipe(self._process.stdout).close()
+        self._printed.close()
 
 
 def _pipe(found: IO[str] | None) -> IO[str]:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from pivotgym.envs.browser.actions import calls_of
 from pivotgym.envs.browser.effects import content_of, element_lines, page_changes, same_document, visible_lines
 from pivotgym.envs.browser.engine import BrowserError, BrowserGone, engine
-from pivotgym.envs.browser.env import BrowserEnv
-from pivotgym.envs.browser.steady import TURN_SECONDS
+from pivotgym.envs.browser.env import FAULTS, BrowserEnv
+from pivotgym.envs.browser.steady import TIMED, TURN_SECONDS
 from pivotgym.envs.browser.tab import Moved, PageFault, ScriptError
 from pivotgym.envs.browser.tasks import Final
 from pivotgym.envs.core import Pivot, Response
@@ -27,6 +27,7 @@ LATER_TURNS = 3
 SPEAKING = {"send_msg_to_user": "text", "report_infeasible": "reason"}
 """Calls that tell the user something, and the argument that says what."""
 _ERROR = "Error: "
+_ENDED = "The page cannot be used any more"
 _BLUR = "document.activeElement && document.activeElement.blur ? document.activeElement.blur() : null"
 _AWAY = Message(role="assistant", tool_calls=[ToolCall(name="mouse_move", arguments={"x": 0, "y": 0}, id="call_away")])
 
@@ -63,6 +64,12 @@ class Outcome:
         if self.state is None:
             return {"termination": self.termination}
         return {**content_of(self.state), "site": self.site, "elements": list(self.elements)}
+
+    @property
+    def fault(self) -> tuple[int, str] | None:
+        """The first page that could not be shown any more: after how many more turns, and how that is called."""
+        ends = enumerate((self, *self.later))
+        return next(((turn, end.termination) for turn, end in ends if end.termination in FAULTS), None)
 
     @property
     def shown(self) -> dict[int, str]:
@@ -137,38 +144,68 @@ class Outcomes:
 
     def demonstrated(self) -> Outcome:
         """What the demonstrated action does."""
-        return self._once("demonstrated", lambda: self.run(self.pivot.demonstration))
+        return self._once("demonstrated", self._demonstrate)
 
     def before(self) -> Outcome:
         """The state at the pivot."""
-        return self._once("before", lambda: self.run(None))
+        return self._once("before", lambda: self._read(None))
 
     def calm_demonstrated(self, wait_ms: float = 0.0) -> Outcome:
         """As :meth:`demonstrated`, then waited for so long on the page's clock, and mouse and focus taken away."""
-        return self._once(
-            f"calm demonstrated {wait_ms}", lambda: self.run(self.pivot.demonstration, calm=True, wait_ms=wait_ms)
-        )
+        return self._once(f"calm demonstrated {wait_ms}", lambda: self._demonstrate(calm=True, wait_ms=wait_ms))
 
     def calm_before(self) -> Outcome:
         """The state at the pivot, mouse and focus taken away."""
-        return self._once("calm before", lambda: self.run(None, calm=True))
+        return self._once("calm before", lambda: self._read(None, calm=True))
 
     def demonstrated_later(self) -> Outcome:
         """As :meth:`demonstrated`, with the outcomes of the next turns."""
-        return self._once("later", lambda: self.run(self.pivot.demonstration, later=True))
+        return self._once("later", lambda: self._demonstrate(later=True))
 
-    def run(self, action: Message | None, *, calm: bool = False, wait_ms: float = 0.0, later: bool = False) -> Outcome:
-        """What ``action`` does in a fork (None: nothing).
+    def run(self, action: Message, *, calm: bool = False, later: bool = False) -> Outcome:
+        """What a sampled action does in a fork.
+
+        A page that crashes or does not answer is not always the action's doing: memory and processor time run out too.
+        It is where it happens in a second fork as well, and the demonstration still works afterwards.
 
         Args:
             action: the action.
             calm: take mouse and focus away from the page's elements afterwards, as the next action would.
-            wait_ms: before that, let so many milliseconds pass on the page's clock.
             later: also do the demonstration's next turns, at most :data:`LATER_TURNS`.
 
         Raises:
             InfrastructureError: the browser failed; that says nothing of the action.
         """
+        outcome = self._read(action, calm=calm, later=later)
+        if not _unclear(outcome):
+            return outcome
+        outcome = self._read(action, calm=calm, later=later)
+        if _unclear(outcome):
+            self._demonstrate(calm=calm, later=later)
+        return outcome
+
+    def _demonstrate(self, *, calm: bool = False, wait_ms: float = 0.0, later: bool = False) -> Outcome:
+        """What the demonstration does now.
+
+        Raises:
+            InfrastructureError: as :meth:`run` does; or the page cannot be used after it, as it could when recorded.
+        """
+        outcome = self._read(self.pivot.demonstration, calm=calm, wait_ms=wait_ms, later=later)
+        fault = outcome.fault
+        if fault is not None and not self._ended_at(self.pivot.turn + fault[0]):
+            raise BrowserError(f"turn {self.pivot.turn + fault[0]} of the demonstration ends in {fault[1]}")
+        return outcome
+
+    def _ended_at(self, turn: int) -> bool:
+        """Whether the recording ended with that turn, because the page could not be used any more."""
+        trajectory = self.pivot.trajectory
+        if turn != len(trajectory.turns) - 1:
+            return False
+        return any(message.text.startswith(_ENDED) for message in trajectory.answer(turn))
+
+    def _read(
+        self, action: Message | None, *, calm: bool = False, wait_ms: float = 0.0, later: bool = False
+    ) -> Outcome:
         died = ""
         for _ in range(ATTEMPTS):
             try:
@@ -181,7 +218,8 @@ class Outcomes:
         with self._fork() as child:
             done = _Done() if action is None else _Done.of(child.advance(action, recorded=()))
             if calm and not done.done:
-                _calm(child, wait_ms)
+                fault = _calm(child, wait_ms)
+                done = done if fault is None else _Done(done.errors, True, fault)
             outcome = _look(child, done)
             if not later or done.done:
                 return outcome
@@ -249,9 +287,18 @@ def _look(child: BrowserEnv, done: _Done) -> Outcome:
     return Outcome(view.state, elements, facts, done.errors, done.done, done.termination, reward, answered)
 
 
-def _calm(child: BrowserEnv, wait_ms: float) -> None:
+def _calm(child: BrowserEnv, wait_ms: float) -> str | None:
+    """Takes mouse and focus away; says which fault of the page came of it."""
     if wait_ms > 0:
         wait = ToolCall(name="noop", arguments={"wait_ms": wait_ms}, id="call_wait")
-        child.respond(Message(role="assistant", tool_calls=[wait]))
+        waited = child.respond(Message(role="assistant", tool_calls=[wait]))
+        if waited.termination in FAULTS:
+            return waited.termination
     engine().run(child.browser.session.active.evaluate(_BLUR), TURN_SECONDS)
-    child.respond(_AWAY)
+    moved = child.respond(_AWAY)
+    return moved.termination if moved.termination in FAULTS else None
+
+
+def _unclear(outcome: Outcome) -> bool:
+    """Whether the page ended in a fault that a machine short of memory or processor time can cause too."""
+    return outcome.fault is not None and outcome.fault[1] in TIMED

@@ -14,9 +14,9 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
 
@@ -77,6 +77,16 @@ class BrowserGone(Exception):
     """The browser, or the page's process, is not there any more. Whoever holds state in it builds it anew."""
 
 
+class Part(Protocol):
+    """What belongs to one engine and ends with it."""
+
+    async def close(self) -> None:
+        """Gives back what it holds, in the engine's thread."""
+
+
+P = TypeVar("P", bound=Part)
+
+
 @dataclass
 class _Running:
     browser: Browser | None = None
@@ -93,6 +103,8 @@ class Engine:
         self._running: dict[str, _Running] = {}
         self._dead: list[_Running] = []
         self._starting: asyncio.Lock | None = None
+        self._parts: dict[type[Any], Part] = {}
+        self._parts_lock = threading.Lock()
         self.starts = 0
         self.waiting = 0  # how many callers wait for something now
         self._thread.start()
@@ -107,6 +119,15 @@ class Engine:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop everything of the browser lives in."""
         return self._loop
+
+    def part(self, kind: type[P], make: Callable[[Engine], P]) -> P:
+        """The engine's one ``kind``, made by the first who asks; from any thread."""
+        with self._parts_lock:
+            found = self._parts.get(kind)
+            if found is None:
+                found = self._parts[kind] = make(self)
+        assert isinstance(found, kind)
+        return found
 
     def run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """Runs ``work`` in the browser's thread and waits for it.
@@ -220,6 +241,11 @@ class Engine:
                         await asyncio.wait_for(end, 10.0)
 
     async def _end(self) -> None:
+        with self._parts_lock:
+            parts = list(self._parts.values())
+        for part in reversed(parts):  # what was made later rests on what was made earlier
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(part.close(), 3.0)
         self._dead += self._running.values()
         self._running.clear()
         await self._bury()

@@ -10,9 +10,11 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
@@ -37,6 +39,9 @@ _DROPPED = frozenset(
 
 
 _MAX_REDIRECTS = 20
+MAX_BYTES = 512 << 20
+"""Archives that hold more, unpacked and with their bodies, are refused."""
+_MAX_KEPT = 8
 
 
 class NoGoal(InfrastructureError):
@@ -49,87 +54,142 @@ class Archive:
     Several for one request are given in the order they were recorded; the last one repeats.
 
     Attributes:
+        digest: SHA-256 of the file, hexadecimal; bodies in files beside it are not in it.
+        size: bytes of the HAR document and of all bodies, each counted once.
         navigations: method and address of every document that was asked for in a tab, in order; where that led on to
             another address, the first one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._zip: zipfile.ZipFile | None = None
-        try:
-            entries = json.loads(self._text())["log"]["entries"]
-        except (OSError, zipfile.BadZipFile) as error:
-            raise BadInput(str(error), file=path) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"no HAR archive: {error}", file=path, field="log.entries") from error
-        if not isinstance(entries, list):
-            raise BadInput("no HAR archive: not a list", file=path, field="log.entries")
+        with _located(path, "log.entries"):
+            self.digest = _digest(path)
+        self.size = 0
         self.answers: dict[str, list[Answer]] = {}
         self.first_page: str | None = None
-        for position, entry in enumerate(entries):
-            try:
-                self._add(entry)
-            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-                raise BadInput(f"unusable entry: {error!r}", file=path, field=f"log.entries.{position}") from error
-        self.navigations = _navigations(entries)
-        if self._zip is not None:
-            self._zip.close()
+        self._bodies: dict[str, bytes] = {}
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            with _located(path, "log.entries", "no HAR archive"):
+                entries = json.loads(self._text())["log"]["entries"]
+            if not isinstance(entries, list):
+                raise BadInput("no HAR archive: not a list", file=path, field="log.entries")
+            for position, entry in enumerate(entries):
+                with _located(path, f"log.entries.{position}"):
+                    self._add(entry)
+        finally:
+            self._bodies.clear()
+            if self._zip is not None:
+                self._zip.close()
+        self.navigations = _navigations(entries, path)
 
     def _text(self) -> str:
         if not zipfile.is_zipfile(self.path):
+            self._take(self.path.stat().st_size)
             return self.path.read_text(encoding="utf-8-sig")
         self._zip = zipfile.ZipFile(self.path)
         names = [name for name in self._zip.namelist() if name.endswith(".har") and "/" not in name]
         if len(names) != 1:
             raise BadInput(f"the zip holds {len(names)} .har files, not one", file=self.path)
-        return self._zip.read(names[0]).decode("utf-8-sig")
+        return self._unpacked(self._zip, names[0]).decode("utf-8-sig")
+
+    def _take(self, size: int) -> None:
+        self.size += size
+        if self.size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
+
+    def _unpacked(self, file: zipfile.ZipFile, name: str) -> bytes:
+        try:
+            info = file.getinfo(name)
+            self._take(info.file_size)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("neither stored nor deflated")
+            with file.open(info) as packed:
+                return packed.read(info.file_size)  # with a size it unpacks no more, whatever the file really holds
+        except Exception as error:  # what a broken zip raises is not documented
+            raise ValueError(f"{name}: {error}") from error
 
     def _add(self, entry: JsonObject) -> None:
         request, response = entry["request"], entry["response"]
         if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
             return  # a request that was cancelled, or one that never left the browser
+        urlsplit(request["url"])  # raises for an address that is none
         body = self._body(response.get("content") or {})
         headers = [
             (str(header["name"]), str(header["value"]).replace("\n", " "))
             for header in response.get("headers", ())
             if str(header["name"]).lower() not in _DROPPED and not str(header["name"]).startswith(":")
         ]
-        posted = (request.get("postData") or {}).get("text") or ""
+        posted = self._body(request.get("postData") or {})
         answer = Answer(int(response["status"]), headers, body)
-        for key in _keys(request["method"], request["url"], posted.encode("utf-8", "surrogatepass")):
-            self.answers.setdefault(key, []).append(answer)
+        _target(request["url"], answer)
+        self.answers.setdefault(_keys(request["method"], request["url"], posted)[0], []).append(answer)
         if self.first_page is None and "html" in str((response.get("content") or {}).get("mimeType", "")):
             self.first_page = request["url"]
 
     def _body(self, content: JsonObject) -> bytes:
-        if "_file" in content and self._zip is not None:
-            return self._zip.read(str(content["_file"]))
-        if "_file" in content:  # Playwright's archives may hold bodies in files beside them
-            wanted = (self.path.parent / str(content["_file"])).resolve()
-            if not wanted.is_relative_to(self.path.parent.resolve()):
-                raise ValueError(f"a body outside the archive's folder: {content['_file']}")
-            return wanted.read_bytes()
+        if "_file" in content:
+            name = str(content["_file"])
+            if name not in self._bodies:  # many entries may name one
+                self._bodies[name] = self._beside(name) if self._zip is None else self._unpacked(self._zip, name)
+            return self._bodies[name]
         text = content.get("text") or ""
-        if content.get("encoding") == "base64":
-            return base64.b64decode(text)
-        return str(text).encode("utf-8", "surrogatepass")
+        encoded = content.get("encoding") == "base64"
+        body = base64.b64decode(text) if encoded else str(text).encode("utf-8", "surrogatepass")
+        self._take(len(body))
+        return body
+
+    def _beside(self, name: str) -> bytes:
+        """Playwright's archives may hold bodies in files beside them."""
+        wanted = (self.path.parent / name).resolve()
+        if not wanted.is_relative_to(self.path.parent.resolve()):
+            raise ValueError(f"a body outside the archive's folder: {name}")
+        size = wanted.stat().st_size
+        if not wanted.is_file():
+            raise ValueError(f"a body that is no regular file: {name}")
+        self._take(size)
+        return wanted.read_bytes()
 
 
-def _navigations(entries: Sequence[JsonObject]) -> list[tuple[str, str]]:
-    asked = sorted(entries, key=lambda entry: str(entry.get("startedDateTime", "")))
+def _digest(path: Path) -> str:
+    size = path.stat().st_size
+    if not path.is_file():
+        raise BadInput("not a regular file", file=path)
+    if size > MAX_BYTES:
+        raise BadInput(f"more than {MAX_BYTES} bytes", file=path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _located(path: Path, field: str, problem: str = "unusable entry") -> Iterator[None]:
+    """Whatever is wrong inside with the archive is a BadInput that says where."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except OSError as error:
+        raise BadInput(str(error), file=path, field=field) from error
+    except Exception as error:  # strangers' JSON may hold anything anywhere
+        raise BadInput(f"{problem}: {error!r}", file=path, field=field) from error
+
+
+def _navigations(entries: Sequence[JsonObject], path: Path) -> list[tuple[str, str]]:
+    asked = sorted(enumerate(entries), key=lambda one: str(one[1].get("startedDateTime", "")))
     found: list[tuple[str, str]] = []
     frames: dict[str, str] = {}
     led_to: str | None = None
-    for entry in asked:
-        request, response = entry["request"], entry["response"]
-        if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
-            continue
-        if not _is_document(entry) or _in_frame(entry, frames):
-            continue
-        if request["url"] != led_to:
-            found.append((str(request["method"]).upper(), str(request["url"])))
-        target = response.get("redirectURL") if 300 <= int(response["status"]) < 400 else ""
-        led_to = urljoin(request["url"], target) if target else None
+    for position, entry in asked:
+        with _located(path, f"log.entries.{position}"):
+            request, response = entry["request"], entry["response"]
+            if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
+                continue
+            if not _is_document(entry) or _in_frame(entry, frames):
+                continue
+            if request["url"] != led_to:
+                found.append((str(request["method"]).upper(), str(request["url"])))
+            target = response.get("redirectURL") if 300 <= int(response["status"]) < 400 else ""
+            led_to = urljoin(request["url"], target) if target else None
     return found
 
 
@@ -159,17 +219,91 @@ def _target(url: str, answer: Answer | None) -> str | None:
 
 
 def _keys(method: str, url: str, body: bytes) -> list[str]:
-    """Under which a request is found: with its body, and for archives without bodies without it."""
+    """Under which a request is found: the first is what it was recorded as with this body.
+
+    The second is that of a record that does not say what was posted: any body may be meant by it.
+    """
     plain = f"{method.upper()} {url.partition('#')[0]}"
     if not body:
         return [plain]
-    return [f"{plain} {hashlib.sha256(body).hexdigest()}", plain]
+    return [f"{plain} {hashlib.sha256(_without_boundary(body)).hexdigest()}", plain]
 
 
-@lru_cache(maxsize=8)
+def _without_boundary(body: bytes) -> bytes:
+    """A form in parts, without the separator that browsers draw anew each time."""
+    line = body.partition(b"\r\n")[0]
+    if len(line) > 2 and line.startswith(b"--") and body.rstrip(b"\r\n").endswith(b"\r\n" + line + b"--"):
+        return body.replace(line, b"--")
+    return body
+
+
+def _version(path: str) -> tuple[int, int]:
+    file = Path(path).stat()
+    return file.st_mtime_ns, file.st_size
+
+
+_kept: OrderedDict[str, tuple[tuple[int, int], Archive]] = OrderedDict()
+_keeping = Lock()
+
+
 def read_archive(path: str) -> Archive:
-    """The archive at ``path``. Raises BadInput."""
-    return Archive(Path(path))
+    """The archive at ``path``; a few are kept in memory until their files change.
+
+    Raises:
+        BadInput: no archive, a broken one, or one of more than :data:`MAX_BYTES`.
+    """
+    with _located(Path(path), "log.entries"):
+        version = _version(path)
+    known = _known(path, version)
+    if known is not None:
+        return known
+    archive = Archive(Path(path))
+    with _keeping:
+        _kept[path] = (version, archive)
+        _kept.move_to_end(path)
+        while len(_kept) > _MAX_KEPT or sum(one.size for _, one in _kept.values()) > MAX_BYTES:
+            _kept.popitem(last=False)
+    return archive
+
+
+def _known(path: str, version: tuple[int, int]) -> Archive | None:
+    with _keeping:
+        known = _kept.get(path)
+        if known is None or known[0] != version:
+            return None
+        _kept.move_to_end(path)
+        return known[1]
+
+
+def find_archive(stored: str, digest: str, folders: Sequence[Path] = ()) -> Archive:
+    """The archive with that digest: at the stored path, or by its name in the working folder or one of ``folders``.
+
+    A file with another digest is not read further, whatever it is.
+
+    Args:
+        stored: where it was when the task was made, maybe on another machine.
+        digest: SHA-256 of the file, hexadecimal.
+        folders: where else to look.
+
+    Raises:
+        NotRestorable: it is at none of these places (``no_archive``), or only other files of its name are
+            (``other_archive``).
+        BadInput: it is broken.
+    """
+    name = stored.replace("\\", "/").rpartition("/")[2]
+    others: list[str] = []
+    for path in dict.fromkeys([Path(stored), *(folder.resolve() / name for folder in (Path(), *folders))]):
+        try:
+            known = _known(str(path), _version(str(path)))
+            found = known.digest if known is not None else _digest(path)
+        except (OSError, ValueError, BadInput):
+            continue
+        if found == digest:
+            return read_archive(str(path))
+        others.append(str(path))
+    if others:
+        raise NotRestorable("other_archive", f"not the archive that was recorded with (sha256 {digest}): {others}")
+    raise NotRestorable("no_archive", f"{name} is neither at {stored} nor in the working folder")
 
 
 class RecordedSite:
@@ -234,6 +368,8 @@ class RecordedSites(TaskSet):
     """Sessions on recorded sites: they can be restored and compared; their goal nobody knows."""
 
     name: ClassVar[str] = "recorded"
+    folders: ClassVar[list[Path]] = []
+    """Where archives are looked for beside their old place and the working folder: the trajectories' folders, say."""
 
     def tasks(self) -> Sequence[Task]:
         """None: they come with their recordings."""
@@ -241,10 +377,12 @@ class RecordedSites(TaskSet):
 
     def open(self, task: Task, spec: BrowserTask) -> Site:
         """Serves the archive."""
-        path = spec.definition.get("har")
+        path, digest = spec.definition.get("har"), spec.definition.get("sha256")
         if not isinstance(path, str):
             raise NotRestorable("bad_task", f"task {task.id} names no HAR archive (data.definition.har)")
-        return RecordedSite(read_archive(path))
+        if not isinstance(digest, str):  # without one a stranger's task could have any file read
+            raise NotRestorable("bad_task", f"task {task.id} has no digest of its archive (data.definition.sha256)")
+        return RecordedSite(find_archive(path, digest, self.folders))
 
     def goal(self, task: Task, final: Final) -> Verdict:
         """Raises NoGoal."""
@@ -267,7 +405,7 @@ def har_task(path: str | Path, url: str | None = None, *, goal: str | None = Non
     start = url or archive.first_page
     if start is None:
         raise BadInput("the archive holds no page", file=path, field="log.entries")
-    definition = {"har": str(Path(path).resolve())}
+    definition = {"har": str(Path(path).resolve()), "sha256": archive.digest}
     spec = BrowserTask(
         set="recorded", name=urlsplit(start).netloc, url=start, goal=goal, definition=definition, **fields
     )

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ MAX_RESPONSE = 32 * 1024 * 1024
 MAX_NOTES = 50
 _DOCUMENTS = 8
 _IDLE_SECONDS = 300.0
+SLOW_SECONDS = 0.02
+"""Sites that take longer for an answer, on average, answer in threads of their own: handing a request to one costs more
+than most sites need, but meanwhile nobody else's pages are served."""
+_pace: dict[type, float] = {}
+"""Seconds an answer takes, by the site's class. It decides where an answer is made, never what it is or its order."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,22 @@ class SiteHost:
     def __init__(self, site: Site | None) -> None:
         self.site = site
         self.lock = threading.Lock()
+        self._turn = asyncio.Lock()  # its waiters go in the order of arrival
         self.missing: list[str] = []
         self.documents: deque[DocumentRequest] = deque(maxlen=_DOCUMENTS)
+
+    async def answered(self, request: Request, url: str) -> Answer:
+        """As :meth:`answer`, one request after the other, without holding up other sites for long."""
+        async with self._turn:
+            kind, began = type(self.site), time.monotonic()
+            known = _pace.get(kind)
+            if known is not None and known > SLOW_SECONDS:
+                answer = await asyncio.to_thread(self.answer, request, url)
+            else:
+                answer = self.answer(request, url)
+            took = time.monotonic() - began
+            _pace[kind] = took if known is None else 0.8 * known + 0.2 * took
+            return answer
 
     def answer(self, request: Request, url: str) -> Answer:
         """The site's answer, or an error page that is noted."""
@@ -65,6 +85,8 @@ class SiteHost:
             return self._refuse(502, url, "nothing is served to this page")
         try:
             with self.lock:
+                if self.site is None:  # closed meanwhile
+                    return self._refuse(502, url, "nothing is served to this page")
                 # Browsers say so of documents only; what says which kind of request it is, they send to https alone.
                 if "upgrade-insecure-requests" in request.headers:
                     self._note(request, url)
@@ -76,6 +98,13 @@ class SiteHost:
         if len(found.body) > MAX_RESPONSE:
             return self._refuse(502, url, f"larger than {MAX_RESPONSE} bytes")
         return found
+
+    def close(self) -> None:
+        """Ends the site, once it has answered what it is being asked; nothing is served from then on."""
+        with self.lock:
+            site, self.site = self.site, None
+            if site is not None:
+                site.close()
 
     def _note(self, request: Request, url: str) -> None:
         assert self.site is not None
@@ -152,7 +181,7 @@ class Proxy:
             answer = Answer(502)
         else:
             named = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-            answer = self.host.answer(request_of(method, url, named, bytes(body)), url)
+            answer = await self.host.answered(request_of(method, url, named, bytes(body)), url)
         headers = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
         if not any(name.lower() == "cache-control" for name, _ in headers):
             headers.append(("Cache-Control", "no-store"))

@@ -197,7 +197,8 @@ class Session:
         request = route.request
         with contextlib.suppress(Exception):  # the page may be gone by now
             posted = request.post_data_buffer or b""
-            answer = self._host.answer(request_of(request.method, request.url, request.headers, posted), request.url)
+            asked = request_of(request.method, request.url, request.headers, posted)
+            answer = await self._host.answered(asked, request.url)
             headers: dict[str, str] = {}
             for name, value in answer.headers:  # Playwright takes cookies as lines of one header
                 known = next((one for one in headers if one.lower() == name.lower()), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import weakref
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -95,6 +94,7 @@ class Slots:
         self._busy: dict[asyncio.Task[None], Kind] = {}
         self._wanted = 0
         self._recent: deque[tuple[Kind, str]] = deque(maxlen=RECENT)
+        self._all: set[Slot] = set()
 
     async def acquire(self, kind: Kind, preload: Preload | None = None) -> Slot:
         """A context with an empty page, or one that stands at the page to be preloaded.
@@ -182,7 +182,9 @@ class Slots:
         except BaseException:
             await proxy.stop()
             raise
-        return Slot(kind, context, proxy, tab, asides=asides)
+        slot = Slot(kind, context, proxy, tab, asides=asides)
+        self._all.add(slot)
+        return slot
 
     async def _clean(self, slot: Slot, preload: Preload | None) -> None:
         await self._lull(slot.kind)
@@ -225,16 +227,23 @@ class Slots:
             raise RuntimeError("pages are left over")
 
     async def _discard(self, slot: Slot) -> None:
+        self._all.discard(slot)
         slot.tab.die("given back")
         with contextlib.suppress(Exception):
             await asyncio.wait_for(slot.context.close(), 10.0)
         await slot.proxy.stop()
 
     async def close(self) -> None:
-        """Discards all that are free."""
-        free, self._free = self._free, []
-        for slot in free:
-            await self._discard(slot)
+        """Lets go of them all, used or not: whoever waits for one is told. The contexts end with the browser."""
+        busy = list(self._busy)
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+        self._free.clear()
+        for slot in self._all:
+            slot.tab.die("the browser was ended")
+            await slot.proxy.stop()
+        self._all.clear()
 
 
 async def _furnished(browser: Browser, kind: Kind, proxy: str, asides: set[str]) -> tuple[BrowserContext, Tab]:
@@ -282,11 +291,6 @@ async def _while_alive(browser: Browser, work: Coroutine[Any, Any, T]) -> T:
                 await task
 
 
-_OF: weakref.WeakKeyDictionary[Engine, Slots] = weakref.WeakKeyDictionary()
-
-
 def slots_of(engine: Engine) -> Slots:
     """The contexts of an engine."""
-    if engine not in _OF:
-        _OF[engine] = Slots(engine)
-    return _OF[engine]
+    return engine.part(Slots, Slots)

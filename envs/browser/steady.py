@@ -23,8 +23,9 @@ TURN_SECONDS = 180.0
 """How long one turn, or one replay, may take in all."""
 ATTEMPTS = 4
 """How often a turn is tried when the browser dies under it."""
-_TIMED = ("page_stuck", "page_restless", "page_crashed")
-"""Faults that a starved machine can cause too: they count once they have happened twice."""
+TIMED = ("page_stuck", "page_restless", "page_crashed")
+"""Faults that a starved machine can cause too: they count once they have happened twice, for verifiers not even then
+(:meth:`pivotgym.verifiers.browser_outcomes.Outcomes.run`)."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +222,8 @@ class SteadySession:
         if session is not None and browser is not None and browser is self._engine:
             with contextlib.suppress(Exception):
                 browser.run(session.close(), 30.0)
-        site, self._host = self._host.site, SiteHost(None)
-        if site is not None:
-            site.close()
+        host, self._host = self._host, SiteHost(None)
+        host.close()
 
     # Inner parts ----------------------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class SteadySession:
             except PageFault as fault:
                 self._drop("fault")
                 faults.append(fault)
-                if fault.kind not in _TIMED or len(faults) > 1:
+                if fault.kind not in TIMED or len(faults) > 1:
                     raise
             except BrowserGone as gone:
                 crashed = "crashed" in str(gone)

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import needs
 import pytest
 from chromium import descendants, kill
 from web_pages import Agent
 
 from pivotgym.envs.browser import steady
-from pivotgym.envs.browser.engine import BrowserError, engine
+from pivotgym.envs.browser.engine import CHROMIUM, BrowserError, engine
 from pivotgym.envs.browser.env import BrowserEnv
+from pivotgym.harness.bench_browser import PeerMissing, _Peer
 
 PAGE = """<title>Boxes</title><input type=checkbox aria-label=one><input type=checkbox aria-label=two>
 <button onclick="fetch('/count').then((r) => r.text()).then((t) => { document.title = t; })">Count</button>
@@ -94,7 +97,7 @@ def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
 
 @pytest.mark.slow
 def test_a_browser_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
-    from pivotgym.envs.browser.engine import CHROMIUM, shutdown
+    from pivotgym.envs.browser.engine import shutdown
 
     shutdown()
     monkeypatch.setenv(CHROMIUM, "/bin/false")
@@ -154,3 +157,29 @@ def test_one_browser_serves_all(make_env: Callable[..., BrowserEnv]) -> None:
     assert len([line for line in roots if "remote-debugging-pipe" in line and "sh " not in line]) == 1
     Agent(make_env()).open(PAGE)
     assert engine().starts == started
+
+
+TALKATIVE = """#!{python}
+import sys, time
+for number in range(20_000):
+    print(f"page {{number}} was loaded", file=sys.stderr)
+for line in sys.stdin:
+    if "hello" not in line:
+        time.sleep(600)
+    print('{{"seconds": 0.25, "error": ""}}', flush=True)
+"""
+
+
+def test_a_peer_that_prints_a_lot_is_measured_and_one_that_hangs_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs.require("miniwob", "browser")
+    monkeypatch.setenv(CHROMIUM, "/bin/false")  # this peer opens none
+    program = tmp_path / "python"
+    program.write_text(TALKATIVE.format(python=sys.executable))
+    program.chmod(0o755)
+    with closing(_Peer(program)) as peer:
+        assert peer._ask({"do": "hello"}) == 250.0
+        monkeypatch.setattr(_Peer, "seconds", 0.5)
+        with pytest.raises(PeerMissing, match=r"reset.* within 0\.5 s; it printed last: page 19999 was loaded"):
+            peer.round("click-test", [], 1)

@@ -6,12 +6,14 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from web_pages import Agent
 
-from pivotgym.envs.browser.har import NoGoal, har_task
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.browser.har import NoGoal, RecordedSite, RecordedSites, har_task, read_archive
+from pivotgym.envs.browser.tasks import BrowserTask, Request
+from pivotgym.envs.errors import BadInput, NotRestorable
 
 
 def entry(url: str, text: str, *, method: str = "GET", kind: str = "text/html", status: int = 200, **more: Any) -> Any:
@@ -83,6 +85,79 @@ def test_what_the_archive_lacks_is_reported(agent: Agent, archive: Path) -> None
     assert "https://news.example/missing: not served" in info["restore"].note
     with pytest.raises(NoGoal):
         agent.env.score()
+
+
+def test_what_was_posted_otherwise_is_refused_and_noted(agent: Agent, archive: Path) -> None:
+    agent.env.reset(options={"task": har_task(archive)})
+    agent.do("fill", bid=agent.id_of("textbox"), value="dogs")
+    assert "not served" in agent.click("button 'Search'")
+    assert any("https://news.example/search" in one for one in agent.env.browser.missing)
+
+
+def ask(site: RecordedSite, url: str, body: bytes, method: str = "POST") -> bytes | None:
+    parts = urlsplit(url)
+    answer = site.handle(Request(method, parts.netloc, parts.path, parts.query, body=body, scheme=parts.scheme))
+    return None if answer is None else answer.body
+
+
+def test_what_a_request_is_found_by(tmp_path: Path) -> None:
+    url, form = "http://a.example/", '--{0}\r\nContent-Disposition: form-data; name="q"\r\n\r\n{1}\r\n--{0}--\r\n'
+    (tmp_path / "body.txt").write_text("attached")
+    entries = [
+        entry(f"{url}said", "cats", method="POST", postData={"text": "q=cats"}),
+        entry(f"{url}said", "birds", method="POST", postData={"text": "q=birds"}),
+        entry(f"{url}unsaid", "any", method="POST", postData={"mimeType": "text/plain", "params": []}),
+        entry(f"{url}parts", "parts", method="POST", postData={"text": form.format("one", "cats")}),
+        entry(f"{url}file", "file", method="POST", postData={"text": "", "_file": "body.txt"}),
+    ]
+    path = tmp_path / "posts.har"
+    path.write_text(json.dumps({"log": {"entries": entries}}))
+    site = RecordedSite(read_archive(str(path)))
+    assert [ask(site, f"{url}said", body) for body in (b"q=birds", b"q=cats", b"q=birds")] == [
+        b"birds",
+        b"cats",
+        b"birds",
+    ]
+    assert ask(site, f"{url}said", b"q=dogs") is None and ask(site, f"{url}said", b"") is None
+    assert ask(site, f"{url}unsaid", b"q=dogs") == b"any" == ask(site, f"{url}unsaid", b"")
+    assert ask(site, f"{url}parts", form.format("other", "cats").encode()) == b"parts"
+    assert ask(site, f"{url}parts", form.format("other", "dogs").encode()) is None
+    assert ask(site, f"{url}file", b"attached") == b"file" and ask(site, f"{url}file", b"other") is None
+
+
+def test_an_archive_that_was_moved_is_found_by_its_name_and_digest(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, sites = har_task(archive), RecordedSites()
+    spec = BrowserTask.of(task)
+    moved, working = tmp_path / "moved", tmp_path / "working"
+    moved.mkdir()
+    working.mkdir()
+    monkeypatch.chdir(working)
+    monkeypatch.setattr(RecordedSites, "folders", [])
+    site = sites.open(task, spec)
+    assert isinstance(site, RecordedSite) and ask(site, "https://news.example/s.css", b"", "GET") is not None
+    archive.rename(moved / archive.name)
+    with pytest.raises(NotRestorable, match=r"no_archive: news\.har is neither at"):
+        sites.open(task, spec)
+    monkeypatch.setattr(RecordedSites, "folders", [moved])
+    assert isinstance(sites.open(task, spec), RecordedSite)
+    monkeypatch.setattr(RecordedSites, "folders", [])
+    monkeypatch.chdir(moved)
+    assert isinstance(sites.open(task, spec), RecordedSite)
+
+
+def test_only_the_archive_that_was_recorded_with_is_read(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, sites = har_task(archive), RecordedSites()
+    spec = BrowserTask.of(task)
+    archive.write_text(archive.read_text().replace("fresh", "other"))
+    with pytest.raises(NotRestorable, match="other_archive: not the archive that was recorded with"):
+        sites.open(task, spec)
+    for path in (archive, Path("/dev/zero"), Path("/etc/hostname")):
+        with pytest.raises(NotRestorable, match=r"no_archive|other_archive"):
+            sites.open(task, spec.model_copy(update={"definition": {"har": str(path), "sha256": "0" * 64}}))
+        with pytest.raises(NotRestorable, match="has no digest"):
+            sites.open(task, spec.model_copy(update={"definition": {"har": str(path)}}))
 
 
 @pytest.mark.parametrize(

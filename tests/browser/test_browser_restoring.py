@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import threading
 import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chromium import kill
-from web_pages import Agent, PagesTasks
+from web_pages import HOST, Agent, PagesSite, PagesTasks
 
-from pivotgym.envs.browser.engine import engine
+from pivotgym.envs.browser import proxy, standby, tab
+from pivotgym.envs.browser.engine import Engine, engine, shutdown
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.session import Session
+from pivotgym.envs.browser.slots import Slots, slots_of
 from pivotgym.envs.browser.standby import standby_of
+from pivotgym.envs.browser.tasks import Answer, Request
 from pivotgym.envs.snapshots import SnapshotStore
 
 MakeEnv = Callable[..., BrowserEnv]
@@ -117,6 +125,151 @@ def test_a_page_that_a_form_was_posted_to_is_not_loaded_again_on_its_own(agent: 
         fork.close()
 
 
+@pytest.fixture
+def lasting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions stand by for as long as the test takes."""
+    monkeypatch.setattr(standby, "LINGER_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[PagesSite]:
+    """The sites that were closed."""
+    found: list[PagesSite] = []
+    monkeypatch.setattr(PagesSite, "close", lambda site: found.append(site))
+    return found
+
+
+def standing_by(agent: Agent) -> tuple[Session, PagesSite]:
+    """Forks a state until a session stands by for it; gives that session and its site."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        agent.env.fork().close()
+        kept = agent.env.browser.keep()
+        assert kept is not None
+        ready, pause = standby_of(engine())._ready, time.monotonic() + 5
+        while time.monotonic() < pause:
+            found = ready.get(agent.env.browser._key(kept))
+            if found is not None and isinstance(found[1].site, PagesSite):
+                return found[0], found[1].site
+            time.sleep(0.02)
+    raise AssertionError("no session stands by")
+
+
+@pytest.mark.usefixtures("lasting")
+def test_what_stands_by_ends_with_the_browser(agent: Agent, closed: list[PagesSite]) -> None:
+    agent.open(START)
+    session, site = standing_by(agent)
+    ended = weakref.ref(standby_of(engine())), weakref.ref(session), weakref.ref(engine())
+    assert site not in closed
+    shutdown()
+    assert site in closed
+    agent.env.close()
+    del session
+    gc.collect()
+    assert [one() for one in ended] == [None, None, None]
+
+
+def test_a_session_does_not_stand_by_for_ever(
+    agent: Agent, closed: list[PagesSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.open(START)
+    monkeypatch.setattr(standby, "LINGER_SECONDS", 2.0)
+    session, site = standing_by(agent)
+    deadline = time.monotonic() + 120
+    while site not in closed:
+        assert time.monotonic() < deadline, "the session still stands by"
+        time.sleep(0.05)
+    assert not session.alive
+    assert session not in [ready[0] for ready in standby_of(engine())._ready.values()]
+
+
+def test_environments_in_many_threads_share_the_parts_of_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, together = [], threading.Barrier(8)
+    init = Slots.__init__
+
+    def slow(self: Slots, of: Engine) -> None:
+        time.sleep(0.05)
+        init(self, of)
+        made.append(self)
+
+    monkeypatch.setattr(Slots, "__init__", slow)
+    one = Engine()
+
+    def ask(_: int) -> Slots:
+        together.wait(60)
+        return slots_of(one)
+
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(ask, range(8)))
+        assert len(made) == 1 and all(slots is made[0] for slots in found)
+    finally:
+        one.stop()
+
+
+SLOW = """<title>Slow</title><button onclick="const text = (path) => fetch(path).then((r) => r.text());
+Promise.all(['/one', '/two', '/three'].map(text)).then(() => { document.title = 'Answered'; })">Ask</button>"""
+
+
+def test_a_slow_site_holds_up_nobody_else(make_env: MakeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    served, began = threading.Event(), threading.Event()
+    inside, problems = threading.Lock(), list[str]()  # what a site raises is an error page, not a failed test
+
+    class SlowSite(PagesSite):
+        def handle(self, request: Request) -> Answer | None:
+            alone = inside.acquire(blocking=False)
+            try:
+                if not alone:
+                    problems.append("two requests at a time")
+                if request.path == "/":
+                    time.sleep(10 * proxy.SLOW_SECONDS)
+                if request.path == "/one":
+                    began.set()
+                    if not served.wait(120):
+                        problems.append("the other site does not answer meanwhile")
+                return super().handle(request)
+            finally:
+                if alone:
+                    inside.release()
+
+    slow, quick = Agent(make_env()), Agent(make_env())
+    quick.open(START, more={"/list": LIST})
+    with monkeypatch.context() as other:
+        other.setattr(PagesTasks, "open", lambda self, task, spec: SlowSite(spec.definition["pages"]))
+        slow.open(SLOW)
+    monkeypatch.setattr(tab, "_RESPONSE_SECONDS", 120.0)
+    monkeypatch.setattr(tab, "SETTLE_SECONDS", 150.0)
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(slow.click, "button 'Ask'")
+        try:
+            assert began.wait(60)
+            assert "Title: List" in quick.click("link 'List'")
+        finally:
+            served.set()
+        assert "Title: Answered" in asking.result(120)
+    assert not problems
+
+
+def test_a_slow_site_answers_in_the_order_of_arrival() -> None:
+    handled: list[str] = []
+
+    class SlowSite(PagesSite):
+        def handle(self, request: Request) -> Answer | None:
+            time.sleep((2 if request.path in ("/0", "/3") else 0) * proxy.SLOW_SECONDS)
+            handled.append(request.path)
+            return None
+
+    async def ask() -> None:
+        host = proxy.SiteHost(SlowSite({}))
+        paths = [f"/{number}" for number in range(20)]
+        asked = [(proxy.request_of("GET", path, {"host": HOST}, b""), path) for path in paths]
+        await asyncio.gather(*(host.answered(request, url) for request, url in asked))
+        assert handled == paths
+
+    asyncio.run(ask())
+
+
+@pytest.mark.usefixtures("lasting")
 def test_a_session_stands_by_for_a_state_restored_again_and_again(agent: Agent, make_env: MakeEnv) -> None:
     walk(agent)
     recording = agent.recording()

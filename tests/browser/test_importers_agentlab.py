@@ -7,6 +7,8 @@ import datetime
 import gzip
 import json
 import pickle
+import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -19,7 +21,7 @@ import pytest
 
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.formats import detect, load_trajectories, save_trajectories
+from pivotgym.envs.formats import detect, load_trajectories, pickles, save_trajectories
 from pivotgym.envs.formats.pickles import read_pickle
 from pivotgym.envs.trajectory import JsonObject
 
@@ -188,3 +190,128 @@ def test_pickles_run_nothing(tmp_path: Path) -> None:
         read_pickle(path)
     with pytest.raises(BadInput, match="cannot be read"):
         read_pickle(tmp_path / "none.pkl")
+
+
+def _twice(levels: int, empty: bytes) -> bytes:
+    """What holds one value twice, which holds another one twice, and so on."""
+    made = empty + b"q\x00"
+    for level in range(levels):
+        get = b"h" + bytes([level])
+        made += (get * 2 + b"\x86" if empty == b")" else b"](" + get * 2 + b"e") + b"q" + bytes([level + 1])
+    return made
+
+
+def _arguments(levels: int) -> bytes:
+    """Objects of one class, each the argument of the next."""
+    return b"cm\nC\nq\x00)" + b"q\x010h\x00h\x01\x81\x85" * levels
+
+
+def _attributes(levels: int) -> bytes:
+    """Objects of one class, each an attribute of the next."""
+    return b"cm\nC\nq\x00N" + b"q\x010h\x00)\x81}X\x01\x00\x00\x00ah\x01sb" * levels
+
+
+HOSTILE = {
+    "tuples in a key": (b"}" + b")" + b"\x85" * 1_000_000 + b"Ns.", "nested deeper than 200"),
+    "tuples in a set": (b"\x8f(" + b")" + b"\x85" * 1_000_000 + b"\x90.", "nested deeper than 200"),
+    "tuples": (b")" + b"\x85" * 1_000_000 + b".", "nested deeper than 200"),
+    "lists": (b"]" * 100_000 + b"a" * 99_999 + b".", "nested deeper than 200"),
+    "mappings": (b"}N" * 100_000 + b"}" + b"s" * 100_000 + b".", "nested deeper than 200"),
+    "objects": (_attributes(50_000) + b".", "nested deeper than 200"),
+    "arguments": (_arguments(100_000) + b".", r"^\['<C>'\]$"),  # which are not shown
+    "shared tuples as a type": (
+        _twice(60, b")") + b"cnumpy\nscalar\ncnumpy\ndtype\nh\x3c\x85RC\x01x\x86R.",
+        "^<scalar>$",
+    ),
+    "shared lists": (_twice(60, b"]") + b".", "more than 10000000 values"),
+    "shared tuples": (_twice(60, b")") + b".", "more than 10000000 values"),
+    "shared tuples in a key": (_twice(60, b")") + b"}h\x3cNs.", "keys that are too large"),
+    "shared tuples in a set": (b"(" + _twice(60, b")") + b"\x91.", "keys that are too large"),
+    "a huge table": (b"Nr\xff\xff\xff\x7f.", "stores value 2147483647 before"),
+    "a huge table, in text": (b"Np99999999999\n.", "stores value 99999999999 before"),
+}
+BROKEN = {
+    "in itself by an object": (b"cm\nC\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.", "a value that holds itself"),
+    "in itself": (b"]q\x00h\x00a.", "a value that holds itself"),
+    "a huge number": (b"\x8b\x00\x10\x00\x00" + b"\x7f" * 4096 + b".", "more than 14000 bits"),
+    "classes": (b"".join(b"cm\nC%d\n0" % at for at in range(10_001)) + b"N.", "more than 10000 classes"),
+    "no mark": (b"Nt.", "a mark that is not there"),
+    "nothing there": (b"a.", "a value that is not there"),
+    "never stored": (b"h\x05.", "value 5, which was not stored"),
+    "an extension": (b"\x82\x01.", "extension registry"),
+}
+_READS = """
+import pathlib, resource, sys
+sys.path[:0] = sys.argv[2:]
+from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.pickles import read_pickle
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print(read_pickle(sys.argv[1]))
+except BadInput as problem:
+    print(problem)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_pickles_that_would_take_the_process_down(name: str, tmp_path: Path) -> None:
+    """Read in a process of its own, which must end by itself; without the checks some of these would never."""
+    data, problem = HOSTILE[name]
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(data)
+    ended = subprocess.run(
+        [sys.executable, "-c", _READS, str(path), *sys.path], capture_output=True, text=True, timeout=240
+    )
+    assert ended.returncode == 0, ended.stderr
+    said, grown = ended.stdout.splitlines()
+    assert re.search(problem, said.removeprefix(f"{path}: ")) and (str(path) in said or problem[0] == "^")
+    assert int(grown) < 1000  # MB
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_pickles_that_are_refused(name: str, tmp_path: Path) -> None:
+    data, problem = BROKEN[name]
+    path = tmp_path / "broken.pkl"
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=problem) as raised:
+        read_pickle(path)
+    assert raised.value.file == path
+
+
+def test_long_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 1000)
+    path = tmp_path / "long.pkl"
+    path.write_bytes(b"N0" * 499 + b"N.")
+    assert read_pickle(path) is None
+    path.write_bytes(b"N0" * 500 + b"N.")
+    with pytest.raises(BadInput, match="more than 1000 opcodes"):
+        read_pickle(path)
+
+
+def test_shared_values_of_pickles_are_read_once(tmp_path: Path) -> None:
+    path, one = tmp_path / "shared.pkl", {"a": [1, (2, "x")]}
+    path.write_bytes(pickle.dumps([one, one, {("k", (1, 2)): one}, frozenset({("s", 1)})]))
+    read = read_pickle(path)
+    assert read == [{"a": [1, [2, "x"]]}] * 2 + [{"['k', [1, 2]]": {"a": [1, [2, "x"]]}}, [["s", 1]]]
+    assert read[0] is read[1]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_every_protocol(protocol: int, tmp_path: Path) -> None:
+    value = {"n": [1, -70_000, 1 << 80, 1.5, None, True], "t": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4))}
+    path = tmp_path / "value.pkl"
+    path.write_bytes(pickle.dumps({**value, "date": datetime.datetime(2025, 1, 22), "self": [value, value]}, protocol))
+    plain = {"n": value["n"], "t": [list(one) for one in value["t"]]}
+    assert read_pickle(path) == {**plain, "date": "<datetime>", "self": [plain, plain]}
+
+
+def test_values_that_are_deep_only_by_what_they_share(tmp_path: Path) -> None:
+    path = tmp_path / "deep.pkl"
+    made = b"(]q\x00"
+    for at in range(4):
+        made += b"]" * 150 + b"h" + bytes([at]) + b"a" * 150 + b"q" + bytes([at + 1])
+    path.write_bytes(made + b"l.")
+    with pytest.raises(BadInput, match="nested deeper than 200"):
+        read_pickle(path)

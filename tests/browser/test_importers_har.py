@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from web_pages import BrowserEnv
 
+from pivotgym.envs.browser import har
 from pivotgym.envs.browser.engine import engine
-from pivotgym.envs.browser.har import har_task
+from pivotgym.envs.browser.har import har_task, read_archive
 from pivotgym.envs.browser.skeleton import record
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import detect, load_trajectories
@@ -101,6 +102,9 @@ def entry(url: str, **more: Any) -> JsonObject:
         ([entry("http://a.example/"), {"request": {}}], "field log.entries.1: unusable entry"),
         ([entry("http://a.example/"), "text"], "field log.entries.1: unusable entry"),
         ([{**entry("http://a.example/"), "response": None}], "field log.entries.0: unusable entry"),
+        ([entry("http://a.example/"), entry("http://a.example/", headers=None)], "field log.entries.1: unusable entry"),
+        ([entry("http://a.example/", headers=[{"value": "x"}])], "field log.entries.0: unusable entry"),
+        ([entry("http://[a.example/")], "field log.entries.0: unusable entry"),
         ([], "field log.entries: the archive holds no page"),
         ({"one": 1}, "field log.entries: no HAR archive: not a list"),
     ],
@@ -130,6 +134,116 @@ def test_broken_zips(tmp_path: Path) -> None:
         archive.writestr("har.har", json.dumps({"log": {"entries": [lacking]}}))
     with pytest.raises(BadInput, match=r"field log.entries.0: unusable entry: .*gone.html"):
         list(load_trajectories(path))
+
+
+def zipped(path: Path, entries: list[JsonObject], bodies: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("har.har", json.dumps({"log": {"entries": entries}}))
+        for name, body in bodies.items():
+            archive.writestr(name, body)
+    return path
+
+
+def with_file(url: str, name: str) -> JsonObject:
+    made = entry(url)
+    made["response"]["content"] = {"mimeType": "text/html", "_file": name}
+    return made
+
+
+def test_what_archives_may_unpack_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "MAX_BYTES", 100_000)
+    entries = [with_file(f"http://a.example/{at}", "body.html") for at in range(6)]
+    archive = read_archive(str(zipped(tmp_path / "one.har.zip", entries, {"body.html": b"x" * 90_000})))
+    bodies = {id(answer.body) for answers in archive.answers.values() for answer in answers}
+    assert len(bodies) == 1 and 90_000 < archive.size < 100_000
+    bomb = zipped(tmp_path / "bomb.har.zip", entries, {"body.html": b"x" * 110_000})
+    with pytest.raises(BadInput, match=r"log\.entries\.0: .*body\.html: more than 100000 bytes"):
+        read_archive(str(bomb))
+    two = [with_file("http://a.example/", "body.html"), with_file("http://a.example/2", "other.html")]
+    sixty = {"body.html": b"x" * 60_000, "other.html": b"y" * 60_000}
+    with pytest.raises(BadInput, match=r"log\.entries\.1: .*other\.html: more than 100000 bytes"):
+        read_archive(str(zipped(tmp_path / "two.har.zip", two, sixty)))
+    for name, body in sixty.items():
+        (tmp_path / name).write_bytes(body)
+    (tmp_path / "beside.har").write_text(json.dumps({"log": {"entries": two}}))
+    with pytest.raises(BadInput, match=r"log\.entries\.1: .*more than 100000 bytes"):
+        read_archive(str(tmp_path / "beside.har"))
+    (tmp_path / "long.har").write_text(json.dumps({"log": {"entries": [], "comment": "x" * 110_000}}))
+    with pytest.raises(BadInput, match="more than 100000 bytes"):
+        read_archive(str(tmp_path / "long.har"))
+
+
+def test_sizes_that_zips_lie_about(tmp_path: Path) -> None:
+    """The directory says ten bytes, the body unpacks to many more: no more than ten are unpacked."""
+    path = zipped(tmp_path / "lie.har.zip", [with_file("http://a.example/", "b")], {"b": b"x" * 3_000_000})
+    path.write_bytes(path.read_bytes().replace((3_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(BadInput, match=r"log\.entries\.0: .*b: Bad CRC-32"):
+        read_archive(str(path))
+
+
+def _flags(data: bytes) -> bytes:
+    """Says of every entry that it is encrypted."""
+    made = bytearray(data)
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        found = data.find(mark)
+        while found >= 0:
+            made[found + at] |= 1
+            found = data.find(mark, found + 1)
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("method", "spoil", "problem"),
+    [
+        (
+            zipfile.ZIP_STORED,
+            lambda data: data.replace(b"<title>b", b"<title>c"),
+            r"log\.entries\.0: .*Bad CRC-32.*b\.html",
+        ),
+        (zipfile.ZIP_STORED, lambda data: data.replace(b'"entries"', b'"entrees"'), r"Bad CRC-32.*har\.har"),
+        (zipfile.ZIP_STORED, _flags, r"har\.har: .*encrypted"),
+        (zipfile.ZIP_BZIP2, lambda data: data, r"har\.har: neither stored nor deflated"),
+        (
+            zipfile.ZIP_DEFLATED,
+            lambda data: data[:38] + b"\xff" * 20 + data[58:],
+            r"har\.har: Error -3 while decompressing",
+        ),
+        (zipfile.ZIP_STORED, lambda data: data.replace(b"PK\x03\x04", b"PK\x03\x05"), r"har\.har: Bad magic number"),
+    ],
+)
+def test_spoiled_zips(method: int, spoil: Callable[[bytes], bytes], problem: str, tmp_path: Path) -> None:
+    path = zipped(
+        tmp_path / "spoiled.har.zip",
+        [with_file("http://a.example/", "b.html")],
+        {"b.html": b"<title>b</title>"},
+        method,
+    )
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(BadInput, match=problem) as raised:
+        list(load_trajectories(path, format="har"))
+    assert str(raised.value.file) == str(path)
+    errors: list[BadInput] = []
+    assert list(load_trajectories(path, format="har", on_error="skip", errors=errors)) == [] and len(errors) == 1
+
+
+def test_an_archive_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "site.har"
+    path.write_text(json.dumps({"log": {"entries": [entry("http://a.example/")]}}))
+    first = read_archive(str(path))
+    assert read_archive(str(path)) is first
+    path.write_text(json.dumps({"log": {"entries": [entry("http://a.example/other")]}}))
+    assert read_archive(str(path)).first_page == "http://a.example/other"
+
+
+def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "MAX_BYTES", 100_000)
+    one, other = (
+        str(zipped(tmp_path / name, [with_file("http://a.example/", "b")], {"b": b"x" * 60_000}))
+        for name in ("one.har.zip", "other.har.zip")
+    )
+    first = read_archive(one)
+    second = read_archive(other)
+    assert read_archive(other) is second and read_archive(one) is not first
 
 
 def test_which_requests_are_visits(tmp_path: Path) -> None:

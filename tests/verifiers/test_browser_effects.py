@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ needs.require("h11", "browser")
 if not any(map(shutil.which, ("/usr/lib/chromium/chromium", "chromium", "google-chrome", "chromium-browser"))):
     needs.missing("Chromium is not installed: apt-get install chromium")
 
+from chromium import kill  # noqa: E402
 from web_pages import Agent  # noqa: E402
 
 from pivotgym.envs.browser.engine import BrowserError, engine  # noqa: E402
 from pivotgym.envs.browser.env import BrowserEnv  # noqa: E402
-from pivotgym.envs.browser.session import Session  # noqa: E402
+from pivotgym.envs.browser.session import Call, Done, Session  # noqa: E402
 from pivotgym.envs.errors import BadInput, InfrastructureError  # noqa: E402
 from pivotgym.envs.snapshots import SnapshotStore  # noqa: E402
 from pivotgym.envs.terminal.env import TerminalEnv  # noqa: E402
@@ -252,14 +253,90 @@ def test_a_dead_browser_is_no_verdict(agent: Agent, monkeypatch: pytest.MonkeyPa
     assert right(agent, recording, 0, f"click('{ids[FIRST]}')\nkeyboard_type('Ada')"), "the next one is judged again"
 
 
+class Crashes:
+    """The process that shows the pages is killed as turns begin: as many turns as ``left``, or those that do ``verb``.
+
+    That is what a machine does that is out of memory.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.verb = 0, ""
+        turn = Session.turn
+
+        async def crashing(session: Session, calls: Sequence[Call]) -> Done:
+            if self.left or any(name == self.verb for name, _ in calls):
+                self.left = max(0, self.left - 1)
+                kill("renderer")
+            return await turn(session, calls)
+
+        monkeypatch.setattr(Session, "turn", crashing)
+
+
+@pytest.fixture
+def crashes(monkeypatch: pytest.MonkeyPatch) -> Crashes:
+    return Crashes(monkeypatch)
+
+
+def test_a_demonstration_that_crashes_is_no_verdict_and_is_not_kept(agent: Agent, crashes: Crashes) -> None:
+    recording, ids = both_names(agent)
+    action = f"click('{ids[FIRST]}')\nkeyboard_type('Ada')"
+    agent.env.reset(options={"trajectory": recording, "turn": 0})
+    crashes.left = 3
+    with pytest.raises(InfrastructureError, match="turn 0 of the demonstration ends in page_crashed"):
+        judged(agent, recording, 0, action)
+    assert crashes.left == 0
+    assert right(agent, recording, 0, action)
+
+
+def test_an_action_that_crashes_once_is_tried_again(agent: Agent, crashes: Crashes) -> None:
+    recording, ids = both_names(agent)
+    assert not right(agent, recording, 0, f"fill('{ids[FIRST]}', 'Eda')")  # the demonstration is known from here on
+    crashes.left = 3
+    assert right(agent, recording, 0, f"click('{ids[FIRST]}')\nkeyboard_type('Ada')")
+    assert crashes.left == 0
+
+
+@pytest.mark.slow
+def test_an_action_that_crashes_where_everything_does_is_no_verdict(agent: Agent, crashes: Crashes) -> None:
+    recording, ids = both_names(agent)
+    action = f"click('{ids[FIRST]}')\nkeyboard_type('Ada')"
+    assert not right(agent, recording, 0, f"fill('{ids[FIRST]}', 'Eda')")
+    crashes.left = 1000
+    with pytest.raises(InfrastructureError, match="of the demonstration"):
+        judged(agent, recording, 0, action)
+    crashes.left = 0
+    assert right(agent, recording, 0, action)
+
+
+@pytest.mark.slow
+def test_an_action_that_crashes_where_the_demonstration_works_is_wrong(agent: Agent, crashes: Crashes) -> None:
+    recording, ids = both_names(agent)
+    crashes.verb = "dblclick"
+    verdict = judged(agent, recording, 0, f"dblclick('{ids[FIRST]}')")
+    assert verdict.reward == 0.0 and "page_crashed" in verdict.reason
+    assert right(agent, recording, 0, f"click('{ids[FIRST]}')\nkeyboard_type('Ada')")
+
+
+@pytest.mark.slow
+def test_a_recording_that_ends_with_a_page_out_of_use(agent: Agent, crashes: Crashes) -> None:
+    agent.open("<title>Trap</title><button>Press</button>")
+    press = agent.id_of("button 'Press'")
+    crashes.verb = "dblclick"
+    agent.do("dblclick", bid=press)
+    assert agent.env.episode.termination == "page_crashed"
+    recording = agent.recording()
+    assert right(agent, recording, 0, f"dblclick('{press}', 'left')")
+    assert not right(agent, recording, 0, f"click('{press}')")
+
+
 @pytest.mark.slow
 def test_chromium_is_killed_between_two_judgements(agent: Agent) -> None:
     recording, ids = both_names(agent)
     assert right(agent, recording, 0, f"click('{ids[FIRST]}')\nkeyboard_type('Ada')")
-    for kill in range(2):
+    for time in range(2):
         for number in _chromium():
             os.kill(number, signal.SIGKILL)
-        assert right(agent, recording, 0, f"focus('{ids[FIRST]}')\nkeyboard_type('Ada')"), kill
+        assert right(agent, recording, 0, f"focus('{ids[FIRST]}')\nkeyboard_type('Ada')"), time
         assert not right(agent, recording, 0, f"focus('{ids[LAST]}')\nkeyboard_type('Ada')")
 
 
