@@ -149,11 +149,11 @@ def _scan(data: bytes) -> None:
             memo[len(memo)] = _top(stack)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             # Loading allocates a table up to the index.
-            if not 0 <= argument <= count:
+            if not isinstance(argument, int) or not 0 <= argument <= count:
                 raise BadInput(f"stores value {argument} before it can hold as many")
             memo[argument] = _top(stack)
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            if argument not in memo:
+            if not isinstance(argument, int) or argument not in memo:
                 raise BadInput(f"asks for value {argument}, which was not stored")
             stack.append(memo[argument])
         elif name == "DUP":
@@ -203,7 +203,7 @@ def _taken(stack: list[tuple[int, int] | None], count: int) -> list[tuple[int, i
 
 def _slice(stack: list[tuple[int, int] | None]) -> list[tuple[int, int]]:
     """Everything down to the last mark."""
-    taken = []
+    taken: list[tuple[int, int]] = []
     while stack:
         one = stack.pop()
         if one is None:

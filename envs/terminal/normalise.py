@@ -55,6 +55,8 @@ _RULES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"^\[(\d+)\]([+-]?) +\d+ (?=[A-Z])", re.MULTILINE), r"[\1]\2 PID "),
     (re.compile(_SHELL_LINE), r"\1: line N:"),
     (re.compile(r"\b(pid|process id)([ =:]+)\d+\b", re.IGNORECASE), r"\1\2PID"),
+    # set, declare: the shell's and its parent's
+    (re.compile(r'^((?:declare -\w+ )?(?:BASH|P)PID="?)\d+("?)$', re.MULTILINE), r"\1PID\2"),
     # memory addresses that Python prints
     (re.compile(r"\bat 0x[0-9a-f]{6,16}\b"), "at ADDRESS"),
     # mktemp, and Python's tempfile

@@ -38,6 +38,7 @@ def shell(command: str, cwd: Path | None = None) -> str:
         "time true",
         "sh -c 'kill -9 $$'; exit",
         "ps -o pid,ppid,tty,time,cmd -p $PPID",
+        "sh -c 'bash -c \"set | grep PPID; declare -p PPID\"; true'",
         # Until it runs what it is for, the child is a copy of the shell.
         "sleep 5 & until [ $(ps -o comm= -p $!) = sleep ]; do :; done; ps -f -p $!; kill $!",
         "git init -q .; git -c user.name=a -c user.email=a@b commit --allow-empty -m first; git log; rm -rf .git",
