@@ -207,8 +207,11 @@ def _line(node: JsonObject, depth: int, above: str, document: Document, generic:
         return None
     element = document.elements.get(node.get("backendDOMNodeId", -1))
     attributes = list(_attributes(node))
-    if role == "generic" and not attributes and not (generic and element is not None and element.clickable):
+    clickable = element is not None and element.clickable
+    if role == "generic" and not attributes and not (generic and clickable):
         return None
+    if role == "SvgRoot" and generic and not (name or attributes or clickable):
+        return None  # Chromium lists it or not by when it first looked: before the drawing's parts were there, or after
     text = f"{role} {name!r}"
     value = node.get("value", {}).get("value")
     if value is not None and value != "":
