@@ -69,7 +69,13 @@ async def _browse(path: Path, content: Any) -> None:
 )
 def test_an_archive_of_playwright(name: str, content: str, tmp_path: Path, make_env: MakeEnv) -> None:
     path = tmp_path / name
-    engine().run(_browse(path, content or "attach"), 60.0)
+    for left in (2, 1, 0):  # tests before may have killed the browser, whose end is noticed late
+        try:
+            engine().run(_browse(path, content or "attach"), 60.0)
+            break
+        except Exception as error:
+            if not left or "closed" not in str(error):
+                raise
     assert zipfile.is_zipfile(path) is (not content)
     assert detect(path) == "har"
     (skeleton,) = load_trajectories(path)
