@@ -80,6 +80,20 @@ def split_of(task: Task) -> str | None:
     return None if named is None else str(named)
 
 
+def tasks_of(env_id: str, options: dict[str, Any], split: str | None, limit: int | None) -> list[Task]:
+    """The first ``limit`` tasks of an environment, or of one split of it. Raises BadInput where there is none."""
+    from pivotgym.harness.turns import make_env
+
+    env = make_env(env_id, options)
+    try:
+        tasks = [task for task in env.tasks() if split is None or split_of(task) == split]
+    finally:
+        env.close()
+    if not tasks[:limit]:
+        raise BadInput(f"no task in split {split!r}" if split else "no tasks", field="--split")
+    return tasks[:limit]
+
+
 @dataclass
 class Convert:
     """Convert a trajectory file to another format; the source's format is recognised.

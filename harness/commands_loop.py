@@ -11,7 +11,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.harness.commands import OUT, read_options, split_of, write_figures
+from pivotgym.harness.commands import OUT, read_options, tasks_of, write_figures
 from pivotgym.harness.demo import DemoConfig
 
 if TYPE_CHECKING:
@@ -261,17 +261,9 @@ class Evaluate:
         from pivotgym.harness.console import stages
         from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
         from pivotgym.harness.policies import load_policy
-        from pivotgym.harness.turns import make_env
 
         options = read_options(self.env_options)
-        env = make_env(self.env, options)
-        try:
-            tasks = [task for task in env.tasks() if self.split is None or split_of(task) == self.split]
-        finally:
-            env.close()
-        tasks = tasks[: self.tasks]
-        if not tasks:
-            raise BadInput(f"no task in split {self.split!r}" if self.split else "no tasks", field="--split")
+        tasks = tasks_of(self.env, options, self.split, self.tasks)
         config = EpisodeConfig(
             trials=self.trials,
             max_turns=self.max_turns,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
 from pivotgym.envs.trajectory import JsonObject
-from pivotgym.harness.commands import OUT, read_options, split_of, write_figures
+from pivotgym.harness.commands import OUT, read_options, tasks_of, write_figures
 
 
 @dataclass
@@ -83,15 +83,10 @@ class Validate:
         from pivotgym.harness.validating import validate_tasks
 
         options = read_options(self.env_options)
-        env = make_env(self.env, options)
-        try:
-            tasks = [task for task in env.tasks() if self.split is None or split_of(task) == self.split]
-        finally:
-            env.close()
         with stages() as progress:
             rows = validate_tasks(
                 lambda: make_env(self.env, options),
-                tasks[: self.tasks],
+                tasks_of(self.env, options, self.split, self.tasks),
                 self.out,
                 {"env": self.env, "env_options": options},
                 workers=self.workers,

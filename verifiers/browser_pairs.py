@@ -23,17 +23,16 @@ opposite (``the board is 100 g heavier``): the task asks for the number, and so 
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pivotgym.envs.browser.actions import NotCalls, parse_calls
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message, Trajectory
-from pivotgym.verifiers.measure import Labelled
+from pivotgym.verifiers.measure import Labelled, read_lines
 
 PAIRS = Path(__file__).parent / "browser_pairs.jsonl"
 SETS = ("tuned", "held_out", "hard")
@@ -99,21 +98,14 @@ def read_pairs(path: Path = PAIRS) -> tuple[dict[str, PairRecording], tuple[Pair
     recordings: dict[str, PairRecording] = {}
     pairs: list[Pair] = []
     known: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
+
+    def kind_of(row: Any) -> type[PairRecording | Pair]:
+        return PairRecording if isinstance(row, dict) and "recording" in row else Pair
+
+    for number, pair in read_lines(path, kind_of):
+        if isinstance(pair, PairRecording):
+            recordings[pair.recording] = pair
             continue
-        try:
-            row: Any = json.loads(line)
-            if isinstance(row, dict) and "recording" in row:
-                recording = PairRecording.model_validate(row)
-                recordings[recording.recording] = recording
-                continue
-            pair = Pair.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise BadInput(first["msg"], file=path, line=number, field=".".join(map(str, first["loc"]))) from error
-        except ValueError as error:
-            raise BadInput(f"no JSON: {error}", file=path, line=number) from error
         try:
             sampled_message(pair)
         except NotCalls as problem:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import gymnasium as gym
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pivotgym.envs.core import AgentEnv
-from pivotgym.envs.errors import InfrastructureError, NotRestorable
+from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
 from pivotgym.envs.trajectory import JsonObject, Message, Trajectory
 from pivotgym.envs.verdict import Verdict
 from pivotgym.verifiers.base import Verifier
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Labelled(BaseModel):
@@ -194,3 +198,22 @@ def _percent(share: Interval) -> str:
     if math.isnan(share.value):
         return "    –            "
     return f"{share.value:>5.1%} [{share.low:>4.0%}, {share.high:>4.0%}]"
+
+
+def read_lines(path: Path, kind_of: Callable[[Any], type[M]]) -> Iterator[tuple[int, M]]:
+    """The lines of a file of pairs, each validated as the model that ``kind_of`` says of its JSON, with their numbers.
+
+    Raises:
+        BadInput: a line that is no JSON or does not fit its model; file, line and field are named.
+    """
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row: Any = json.loads(line)
+            yield number, kind_of(row).model_validate(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(first["msg"], file=path, line=number, field=".".join(map(str, first["loc"]))) from error
+        except ValueError as error:
+            raise BadInput(f"no JSON: {error}", file=path, line=number) from error

@@ -24,13 +24,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.terminal.prompts import BASH_TOOL
 from pivotgym.envs.terminal.tasks import Setup, TerminalTask
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
-from pivotgym.verifiers.measure import Labelled
+from pivotgym.verifiers.measure import Labelled, read_lines
 
 PAIRS = Path(__file__).parent / "terminal_pairs.jsonl"
 SETS = ("tuned", "held_out")
@@ -95,21 +95,14 @@ def read_pairs(path: Path = PAIRS) -> tuple[dict[str, PairState], tuple[Pair, ..
     """
     states: dict[str, PairState] = {}
     pairs: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
+
+    def kind_of(row: Any) -> type[PairState | Pair]:
+        return PairState if isinstance(row, dict) and "state" in row else Pair
+
+    for number, pair in read_lines(path, kind_of):
+        if isinstance(pair, PairState):
+            states[pair.state] = pair
             continue
-        try:
-            row: Any = json.loads(line)
-            if isinstance(row, dict) and "state" in row:
-                state = PairState.model_validate(row)
-                states[state.state] = state
-                continue
-            pair = Pair.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise BadInput(first["msg"], file=path, line=number, field=".".join(map(str, first["loc"]))) from error
-        except ValueError as error:
-            raise BadInput(f"no JSON: {error}", file=path, line=number) from error
         if pair.state not in states:
             raise BadInput(f"no state {pair.state!r} above this line", file=path, line=number, field="in")
         pairs.append(pair)
