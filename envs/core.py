@@ -160,6 +160,10 @@ class AgentEnv(gym.Env[str, Any], ABC):
         """A short kind for a known cause of a divergence (``injected_error`` …), or None when unknown."""
         return None
 
+    def restore_errors(self) -> Sequence[str]:
+        """What the world around the episode lacked so far, one line each: see :class:`RestoreReport`."""
+        return ()
+
     def restore_note(self) -> str | None:
         """What the report of a restore says beside its checks (why the state was not kept), or None."""
         return None

@@ -55,6 +55,8 @@ class RestoreReport(BaseModel):
         replayed: actions executed now; the other ``turn - replayed`` came with a kept snapshot.
         checks: one per observation on the way, those from before the snapshot included.
         seconds: wall-clock time of this restore.
+        errors: what the world around the recording lacked (a request that no archive holds): the state may show less
+            than the recorded agent saw, even where every observation is equal.
         note: what else there is to know (why the state could not be kept).
     """
 
@@ -63,6 +65,7 @@ class RestoreReport(BaseModel):
     replayed: int
     checks: list[ObservationCheck] = Field(default_factory=list)
     seconds: float = 0.0
+    errors: list[str] = Field(default_factory=list)
     note: str | None = None
 
     @property
@@ -72,8 +75,8 @@ class RestoreReport(BaseModel):
 
     @property
     def faithful(self) -> bool:
-        """Whether no observation differs."""
-        return not self.diverged
+        """Whether no observation differs and nothing was lacking."""
+        return not self.diverged and not self.errors
 
     @property
     def fidelity(self) -> float:
@@ -152,11 +155,15 @@ def restore(env: AgentEnv, trajectory: Trajectory, turn: int, *, strict: bool = 
         replayed=turn - done,
         checks=checks,
         seconds=time.perf_counter() - began,
+        errors=list(env.restore_errors()),
         note=env.restore_note(),
     )
-    if strict and not episode.report.faithful:
-        worst = episode.report.diverged[0]
+    report = episode.report
+    if strict and not report.faithful:
         env.close()
+        if not report.diverged:
+            raise RestoreDiverged(f"trajectory {trajectory.id} before turn {turn}: {report.errors[0]}")
+        worst = report.diverged[0]
         raise RestoreDiverged(f"trajectory {trajectory.id} turn {worst.turn}, message {worst.message}: {worst.diff}")
     return episode.report
 

@@ -147,7 +147,7 @@ class Restore:
     turn: int | None = None
     """only this turn of each trajectory"""
     strict: bool = False
-    """stop a trajectory at its first divergence, and fail if there was one"""
+    """stop a trajectory at its first divergence, and fail if there was one, or if something was lacking"""
     source: str = "auto"
     """format of FILE"""
     workers: int = 1
@@ -172,7 +172,8 @@ class Restore:
         )
         print_summary(summary, OUT)
         write_figures(self.json, summary.model_dump(mode="json"))
-        return summary.turns > 0 and not (self.strict and (summary.diverged or summary.not_restorable))
+        faulty = summary.diverged or summary.not_restorable or summary.incomplete
+        return summary.turns > 0 and not (self.strict and faulty)
 
 
 @dataclass

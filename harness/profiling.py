@@ -235,6 +235,7 @@ def result_row(result: TurnResult) -> JsonObject:
         else {
             "faithful": report.faithful,
             "fidelity": report.fidelity,
+            "errors": report.errors,
             "diverged": [{"turn": c.turn, "message": c.message, "kind": c.kind} for c in report.diverged],
         },
     }

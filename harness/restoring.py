@@ -73,9 +73,11 @@ class RestoreSummary(BaseModel):
         recorded: results taken from the recording because their call never ran (an injected service error); they are
             neither matched nor diverged.
         before_first_turn: results recorded before the first action, which no action of the agent gives.
+        incomplete: what the world around a recording lacked when it was restored (a request that no archive holds), once
+            for each trajectory, with the first turn before which it was.
         inconsistent: observations that came out differently in the fork and in the restores; always 0 unless the
             environment breaks a law.
-        by_kind: how many of each kind, over ``divergences``, ``recorded`` and ``not_restorable``.
+        by_kind: how many of each kind, over ``divergences``, ``recorded``, ``not_restorable`` and ``incomplete``.
         seconds: wall-clock time.
     """
 
@@ -93,6 +95,7 @@ class RestoreSummary(BaseModel):
     before_first_turn: int = 0
     inconsistent: int = 0
     not_restorable: list[NotRestored] = Field(default_factory=list)
+    incomplete: list[NotRestored] = Field(default_factory=list)
     divergences: list[Divergence] = Field(default_factory=list)
     by_kind: dict[str, int] = Field(default_factory=dict)
 
@@ -107,6 +110,7 @@ class RestoreSummary(BaseModel):
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.not_restorable += other.not_restorable
+        self.incomplete += other.incomplete
         self.divergences += other.divergences
         self.by_kind = dict(sorted((Counter(self.by_kind) + Counter(other.by_kind)).items()))
 
@@ -211,6 +215,8 @@ def print_summary(summary: RestoreSummary, console: Console) -> None:
         ("not restorable", f"{len(summary.not_restorable):,}"),
         ("seconds", f"{summary.seconds:.2f}"),
     ]
+    if summary.incomplete:
+        rows.append(("lacking", f"{len(summary.incomplete):,}"))
     if summary.inconsistent:
         rows.append(("inconsistent between fork and restore", f"{summary.inconsistent:,}"))
     for name, value in rows:
@@ -227,7 +233,7 @@ def print_summary(summary: RestoreSummary, console: Console) -> None:
 
 
 def _example(summary: RestoreSummary, kind: str) -> str:
-    for lost in summary.not_restorable:
+    for lost in (*summary.not_restorable, *summary.incomplete):
         if lost.kind == kind:
             return f"{lost.trajectory}: {lost.problem}"[:300]
     for found in summary.divergences:
@@ -314,6 +320,7 @@ def _restore_turn(
     _, info = env.reset(options={"trajectory": trajectory, "turn": turn, "strict": strict})
     summary.turns += 1
     earlier: list[ObservationCheck] = info["restore"].checks
+    _lacking(summary, trajectory, turn, info["restore"].errors)
     if alone:
         for check in earlier:
             _count(summary, trajectory, check)
@@ -324,10 +331,20 @@ def _restore_turn(
     try:
         response = fork.respond(action, answer)
         checks = fork.check_answer(action, response.messages, answer, trajectory.turns[turn] + 1)
+        _lacking(summary, trajectory, turn + 1, fork.restore_errors())
     finally:
         fork.close()
     for check in checks:
         _count(summary, trajectory, check.model_copy(update={"turn": turn}))
+
+
+def _lacking(summary: RestoreSummary, trajectory: Trajectory, turn: int, errors: Sequence[str]) -> None:
+    known = {found.problem for found in summary.incomplete if found.trajectory == trajectory.id}
+    for problem in errors:
+        if problem not in known:
+            found = NotRestored(trajectory=trajectory.id, kind="lacking", problem=problem, turn=turn)
+            summary.incomplete.append(found)
+            _add_kind(summary, found.kind)
 
 
 def _inconsistent(earlier: list[ObservationCheck], turn: int, summary: RestoreSummary, trajectory: Trajectory) -> int:

@@ -75,6 +75,8 @@ def run_shell(
             f"{len(report.diverged)} diverged, {report.seconds * 1000:.1f} ms"
         )
         _show(console, env.messages[-4:])
+        for problem in report.errors:
+            console.print(escape(problem), style="red")
         if report.note:
             console.print(escape(report.note), style="yellow")
         console.print(_help(env), style="dim", markup=False)

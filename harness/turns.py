@@ -169,7 +169,8 @@ class TurnRunner:
             if not self._strict or result.report.faithful:
                 return env
             env.close()
-            result.status, result.error = "not_restorable", "diverged: the replay differs from the recording"
+            why = result.report.errors[0] if result.report.errors else "the replay differs from the recording"
+            result.status, result.error = "not_restorable", f"diverged: {why}"
         return None
 
     def _sample(

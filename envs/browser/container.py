@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,13 +20,14 @@ from pathlib import Path
 
 from pivotgym.containers.build import BROWSER_IMAGE
 from pivotgym.envs.browser.engine import BrowserError
+from pivotgym.envs.sandbox.docker_api import labels
 
 MEMORY = "4g"
 """What all pages of a container may take together."""
 PROCESSES = 4096
 _CHROMIUM = "/usr/lib/chromium/chromium"
 _SCRIPT = """#!/bin/sh
-exec docker run --rm --init -i --name {name} --label pivotgym.browser={owner} --network none --user agent \\
+exec docker run --rm --init -i --name {name} {labels} --network none --user agent \\
   --cap-drop ALL --security-opt no-new-privileges --pids-limit {processes} --memory {memory} --shm-size 1g \\
   {image} sh -c 'exec {chromium} "$@" 3<&0 4>&1 0</dev/null 1>/dev/null' sh "$@" 0<&3 1>&4
 """
@@ -48,9 +50,10 @@ class Container:
         _docker("image", "inspect", image, missing=f"the image {image} is missing: {_hint(image)}")
         self._folder = Path(tempfile.mkdtemp(prefix="pivotgym-browser-"))
         self.program = self._folder / "chromium"
+        marks = " ".join(f"--label {shlex.quote(f'{key}={value}')}" for key, value in labels().items())
         self.program.write_text(
             _SCRIPT.format(
-                name=self._name, owner=os.getpid(), processes=PROCESSES, memory=MEMORY, image=image, chromium=_CHROMIUM
+                name=self._name, labels=marks, processes=PROCESSES, memory=MEMORY, image=image, chromium=_CHROMIUM
             )
         )
         self.program.chmod(0o755)

@@ -202,6 +202,13 @@ class BrowserEnv(AgentEnv):
             return None
         return self.task_set.explain(self.task, action, replayed.text, recorded.text)
 
+    def restore_errors(self) -> Sequence[str]:
+        """Requests that the archive of a recorded site does not hold."""
+        browser = self._browser
+        if browser is None or not self.task_set.archived:
+            return ()
+        return [f"not in the archive: {line}" for line in dict.fromkeys(browser.missing)]
+
     def restore_note(self) -> str | None:
         """Requests of the pages that nobody served."""
         missing = self._browser.missing if self._browser is not None else []

@@ -56,6 +56,7 @@ class Archive:
     Attributes:
         digest: SHA-256 of the file, hexadecimal; bodies in files beside it are not in it.
         size: bytes of the HAR document and of all bodies, each counted once.
+        failed: requests that had no answer when it was recorded, blocked or cancelled ones.
         navigations: method and address of every document that was asked for in a tab, in order; where that led on to
             another address, the first one.
     """
@@ -66,6 +67,7 @@ class Archive:
             self.digest = _digest(path)
         self.size = 0
         self.answers: dict[str, list[Answer]] = {}
+        self.failed: set[str] = set()
         self.first_page: str | None = None
         self._bodies: dict[str, bytes] = {}
         self._zip: zipfile.ZipFile | None = None
@@ -111,9 +113,12 @@ class Archive:
 
     def _add(self, entry: JsonObject) -> None:
         request, response = entry["request"], entry["response"]
-        if int(response["status"]) <= 0 or not request["url"].startswith(("http://", "https://")):
-            return  # a request that was cancelled, or one that never left the browser
+        if not request["url"].startswith(("http://", "https://")):
+            return  # it never left the browser
         urlsplit(request["url"])  # raises for an address that is none
+        if int(response["status"]) <= 0:  # blocked or cancelled: this has no answer here either
+            self.failed.add(_keys(request["method"], request["url"], b"")[0])
+            return
         body = self._body(response.get("content") or {})
         headers = [
             (str(header["name"]), str(header["value"]).replace("\n", " "))
@@ -320,6 +325,8 @@ class RecordedSite:
         url = f"{request.scheme}://{request.host}{request.port}{request.path}"
         url += f"?{request.query}" if request.query else ""
         found = self._recorded(request.method, url, request.body)
+        if found is None and _keys(request.method, url, b"")[0] in self._archive.failed:
+            return Answer(502)
         target = _target(url, found)
         if found is None or target is None:
             return found
@@ -368,6 +375,7 @@ class RecordedSites(TaskSet):
     """Sessions on recorded sites: they can be restored and compared; their goal nobody knows."""
 
     name: ClassVar[str] = "recorded"
+    archived: ClassVar[bool] = True
     folders: ClassVar[list[Path]] = []
     """Where archives are looked for beside their old place and the working folder: the trajectories' folders, say."""
 

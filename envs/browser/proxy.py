@@ -120,6 +120,11 @@ class SiteHost:
             return  # a connection made in advance: requests themselves never come to the proxy
         self._refuse(502, url, "refused")
 
+    def refuse_socket(self, url: str) -> None:
+        """Notes a web socket; where requests come to the proxy, it noted the connection already."""
+        if getattr(self.site, "intercepts", False):
+            self._refuse(502, url, "web sockets are not served")
+
     def _refuse(self, status: int, url: str, why: str) -> Answer:
         # Browsers ask for it by themselves; its absence says nothing about a recording.
         if not url.endswith("/favicon.ico") and len(self.missing) < MAX_NOTES:

@@ -138,7 +138,7 @@ class Session:
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
         self.tabs, self.active = [slot.tab], slot.tab
-        slot.tab.on_window = self._window
+        slot.tab.on_window, slot.tab.on_socket = self._window, self._host.refuse_socket
         return slot
 
     def past(self) -> None:
@@ -171,7 +171,7 @@ class Session:
         slot, self._slot = self._slot, None
         if slot is None:
             return
-        slot.tab.on_window = None
+        slot.tab.on_window = slot.tab.on_socket = None
         with contextlib.suppress(Exception):
             slot.context.remove_listener("page", self._appeared)
         for task in list(self._attaching):
@@ -225,7 +225,7 @@ class Session:
     async def _attach(self, page: Page) -> None:
         with contextlib.suppress(Exception):
             tab = await Tab.attach(page)
-            tab.on_window = self._window
+            tab.on_window, tab.on_socket = self._window, self._host.refuse_socket
             self.tabs.append(tab)
             self.active = tab
 

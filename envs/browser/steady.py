@@ -16,6 +16,7 @@ from pivotgym.envs.browser.slots import Preload, slots_of
 from pivotgym.envs.browser.standby import Ready, give_back, standby_of
 from pivotgym.envs.browser.tab import PageFault
 from pivotgym.envs.browser.tasks import BrowserTask, PageView, Site, TaskSet
+from pivotgym.envs.browser.witness import WITNESS_SECONDS, starved
 from pivotgym.envs.trajectory import Task
 
 T = TypeVar("T")
@@ -24,8 +25,8 @@ TURN_SECONDS = 180.0
 ATTEMPTS = 4
 """How often a turn is tried when the browser dies under it."""
 TIMED = ("page_stuck", "page_restless", "page_crashed")
-"""Faults that a starved machine can cause too: they count once they have happened twice, for verifiers not even then
-(:meth:`pivotgym.verifiers.browser_outcomes.Outcomes.run`)."""
+"""Faults that a starved machine can cause too: they count once they have happened twice while another page of the
+browser had time to answer (:mod:`.witness`)."""
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ class SteadySession:
 
         Raises:
             PageFault: the page's own doing.
-            BrowserError: not within :data:`ATTEMPTS`.
+            BrowserError: not within :data:`ATTEMPTS`, or the machine gave it no time.
         """
         died, faults = list[str](), list[PageFault]()
         for _ in range(ATTEMPTS):
@@ -318,6 +319,9 @@ class SteadySession:
                 return attempt()
             except PageFault as fault:
                 self._drop("fault")
+                if fault.kind in TIMED and self._starved():
+                    died.append(f"a starved machine ({fault})")
+                    continue
                 faults.append(fault)
                 if fault.kind not in TIMED or len(faults) > 1:
                     raise
@@ -336,7 +340,14 @@ class SteadySession:
             except BrowserError:
                 self._drop("error")
                 raise
-        raise BrowserError(f"the browser died {len(died)} times in one turn: {died[-1]}")
+        raise BrowserError(f"the browser failed {len(died)} times in one turn: {died[-1]}")
+
+    def _starved(self) -> bool:
+        browser = engine()
+        try:
+            return browser.run(starved(browser, self._image), WITNESS_SECONDS)
+        except BrowserError:
+            return True
 
     def _drop(self, why: str) -> None:
         if self._session is not None:

@@ -60,6 +60,7 @@ class Tab:
         self._death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.downloads: list[str] = []
         self.on_window: Callable[[], None] | None = None
+        self.on_socket: Callable[[str], None] | None = None
         self._loading: set[str] = set()
         self._requested: dict[str, float] = {}
         self._requests: set[str] = set()
@@ -116,6 +117,7 @@ class Tab:
         on("Page.windowOpen", lambda found: self.on_window() if self.on_window is not None else None)
         on("Page.downloadWillBegin", lambda found: self.downloads.append(str(found.get("suggestedFilename", ""))))
         on("Network.requestWillBeSent", self._request)
+        on("Network.webSocketCreated", lambda found: self.on_socket(str(found["url"])) if self.on_socket else None)
         on("Network.loadingFinished", lambda found: self._requests.discard(found["requestId"]))
         on("Network.loadingFailed", lambda found: self._requests.discard(found["requestId"]))
         on("Inspector.targetCrashed", lambda found: self.die("the page's process crashed"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +18,7 @@ import pytest
 from chromium import descendants, kill
 from web_pages import Agent
 
-from pivotgym.envs.browser import steady
+from pivotgym.envs.browser import steady, tab
 from pivotgym.envs.browser.engine import CHROMIUM, BrowserError, engine
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.harness.bench_browser import PeerMissing, _Peer
@@ -86,11 +89,40 @@ def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
         return await turn(self, calls)  # type: ignore[arg-type]
 
     monkeypatch.setattr(steady.Session, "turn", deadly)
-    with pytest.raises(BrowserError, match="died 4 times"):
+    with pytest.raises(BrowserError, match="failed 4 times"):
         agent.click("button 'Win'")
     assert agent.env.episode.termination == "infrastructure_error"
     monkeypatch.undo()
     agent.open(PAGE)
+    agent.click("button 'Win'")
+    assert agent.last[0] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [2.5, 6.0])
+def test_a_machine_that_gives_no_time_is_not_the_pages_fault(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """All of Chromium is halted for longer than a page may take, once or twice over."""
+    agent.open(PAGE)
+    agent.click("'one'")
+    monkeypatch.setattr(tab, "CALL_SECONDS", 1.0)
+    halted = [number for number, line in descendants(os.getpid()).items() if "chrom" in line and "node" not in line]
+    assert len(halted) > 2
+
+    def all_get(what: signal.Signals) -> None:
+        for number in halted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, what)
+
+    all_get(signal.SIGSTOP)
+    going_on = threading.Timer(seconds, all_get, [signal.SIGCONT])
+    going_on.start()
+    try:
+        after = agent.click("'two'")
+    finally:
+        going_on.join()
+    assert after.count("checked='true'") == 2 and agent.env.episode.termination is None
     agent.click("button 'Win'")
     assert agent.last[0] == 1.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pivotgym.envs.browser.apps.taskset import bundled_trajectories
 from pivotgym.envs.browser.container import ContainerError
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.miniwob import miniwob_task
+from pivotgym.envs.sandbox.docker_api import is_orphan
 
 pytestmark = pytest.mark.slow
 MakeEnv = Callable[..., BrowserEnv]
@@ -38,7 +40,7 @@ def image() -> None:
 
 def containers() -> list[str]:
     """Running ones with a browser."""
-    command = ["docker", "ps", "--filter", "label=pivotgym.browser", "--format", "{{.Names}}"]
+    command = ["docker", "ps", "--filter", "name=pivotgym-browser-", "--format", "{{.Names}}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -64,6 +66,8 @@ def test_a_container_has_no_network_and_no_privileges(make_env: MakeEnv) -> None
     before = set(containers())
     Agent(make_env(backend="docker")).open("<p>page</p>")
     (name,) = set(containers()) - before or set(containers())
+    marks = subprocess.run(["docker", "inspect", "--format", "{{json .Config.Labels}}", name], capture_output=True)
+    assert is_orphan(json.loads(marks.stdout)) is False, "`pivotgym clean` must know whose it is"
     found = subprocess.run(
         ["docker", "exec", name, "sh", "-c", "id -u; cat /proc/net/dev; grep CapEff /proc/1/status"],
         capture_output=True,

@@ -13,7 +13,8 @@ from web_pages import Agent
 
 from pivotgym.envs.browser.har import NoGoal, RecordedSite, RecordedSites, har_task, read_archive
 from pivotgym.envs.browser.tasks import BrowserTask, Request
-from pivotgym.envs.errors import BadInput, NotRestorable
+from pivotgym.envs.errors import BadInput, NotRestorable, RestoreDiverged
+from pivotgym.harness.restoring import restore_trajectories
 
 
 def entry(url: str, text: str, *, method: str = "GET", kind: str = "text/html", status: int = 200, **more: Any) -> Any:
@@ -83,8 +84,35 @@ def test_what_the_archive_lacks_is_reported(agent: Agent, archive: Path) -> None
     recording = agent.recording()
     _, info = agent.env.reset(options={"trajectory": recording, "turn": 1})
     assert "https://news.example/missing: not served" in info["restore"].note
+    # The observation is the recorded one, and yet a page without what it asked for is not what was recorded.
+    report = info["restore"]
+    assert report.fidelity == 1.0 and not report.faithful
+    assert report.errors == ["not in the archive: https://news.example/missing: not served"]
+    with pytest.raises(RestoreDiverged, match="not in the archive: https://news.example/missing"):
+        agent.env.reset(options={"trajectory": recording, "turn": 1, "strict": True})
+    summary = restore_trajectories([recording])
+    assert [(found.turn, found.problem) for found in summary.incomplete] == [
+        (1, "not in the archive: https://news.example/missing: not served"),
+        (2, "not in the archive: https://elsewhere.example/x: not served"),
+    ]
+    assert summary.by_kind == {"lacking": 2} and summary.diverged == 0
+    agent.env.reset(options={"task": har_task(archive)})
     with pytest.raises(NoGoal):
         agent.env.score()
+
+
+def test_what_failed_when_it_was_recorded_fails_again_and_web_sockets_are_told_of(agent: Agent, tmp_path: Path) -> None:
+    page = """<title>Live</title><p id=p></p><script>
+    fetch("/cancelled").then((r) => r.status, (e) => e.name).then((s) => { document.getElementById("p").textContent = s; });
+    new WebSocket("wss://live.example/feed");</script>"""
+    path = tmp_path / "live.har"
+    entries = [entry("https://live.example/", page), entry("https://live.example/cancelled", "", status=0)]
+    path.write_text(json.dumps({"log": {"version": "1.2", "entries": entries}}))
+    agent.env.reset(options={"task": har_task(path)})
+    assert "StaticText '502'" in agent.seen
+    agent.do("noop")
+    _, info = agent.env.reset(options={"trajectory": agent.recording(), "turn": 0})
+    assert info["restore"].errors == ["not in the archive: wss://live.example/feed: web sockets are not served"]
 
 
 def test_what_was_posted_otherwise_is_refused_and_noted(agent: Agent, archive: Path) -> None:
