@@ -73,8 +73,8 @@ class RestoreSummary(BaseModel):
         recorded: results taken from the recording because their call never ran (an injected service error); they are
             neither matched nor diverged.
         before_first_turn: results recorded before the first action, which no action of the agent gives.
-        incomplete: what the world around a recording lacked when it was restored (a request that no archive holds), once
-            for each trajectory, with the first turn before which it was.
+        incomplete: what the world around a recording lacked when it was restored (a request that no archive has), once
+            a trajectory, with the first turn before which it was.
         inconsistent: observations that came out differently in the fork and in the restores; always 0 unless the
             environment breaks a law.
         by_kind: how many of each kind, over ``divergences``, ``recorded``, ``not_restorable`` and ``incomplete``.

@@ -28,13 +28,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHROMIUM = "PIVOTGYM_CHROMIUM"
 """Environment variable: the Chromium to run. Default: the system's, else the one Playwright downloaded."""
-# Debian's binary comes first: the script around it adds switches and extensions of the machine.
-_NAMES = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+# The shell is Chromium without windows, tabs and profiles around its pages: opening a page takes it half the work.
+# Debian's binaries come first: the scripts around them add switches and extensions of the machine.
+_NAMES = (
+    "/usr/lib/chromium/chromium-headless-shell",
+    "chrome-headless-shell",
+    "/usr/lib/chromium/chromium",
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+)
 # Chromium takes the last list it is given, so this one holds Playwright's too.
 _FEATURES_OFF = (
     "AimEnabled",
     "AutofillServerCommunication",
     "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DeferRendererTasksAfterInput",  # after a click everything would wait for the next frame
     "DestroyProfileOnBrowserClose",
     "HttpsFirstBalancedModeAutoEnable",
     "HttpsUpgrades",
@@ -44,6 +54,7 @@ _FEATURES_OFF = (
     "OptimizationHints",
     "PaintHolding",
     "PreconnectToSearch",
+    "RenderDocument",  # a new frame for every document of a site costs a third of a navigation
     "ThirdPartyStoragePartitioning",
 )
 _ARGUMENTS = (

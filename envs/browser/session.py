@@ -96,7 +96,7 @@ class Session:
             slot.soiled = "intercepted"
             await self.active.call(slot.context.route("**/*", self._intercept))
         if slot.ready is None or slot.ready != (spec.url, float(spec.step_ms)):
-            failed = await self.active.goto(spec.url) if spec.url != "about:blank" else None
+            failed = await self.active.goto(spec.url)
             if failed:
                 self._host.refuse(failed)
             await self._settle(spec.step_ms)

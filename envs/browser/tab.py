@@ -25,6 +25,7 @@ MAX_LOADS = 8
 MAX_ELEMENTS = 30_000
 MAX_TEXT = 5_000_000
 """Characters of text in a page an agent can be shown."""
+_READINGS = 3
 _REQUEST_SECONDS = 1.0
 _RESPONSE_SECONDS = 3.0
 _GONE = ("has been closed", "crashed", "Connection closed", "disconnected", "Browser closed", "Session closed")
@@ -303,14 +304,14 @@ class Tab:
             try:
                 report, accessible, snapshot = await asyncio.gather(
                     self.evaluate(expression),
-                    self.send("Accessibility.getFullAXTree"),
+                    self._accessible(),
                     self.send("DOMSnapshot.captureSnapshot", {"computedStyles": []}),
                 )
                 view = (float(report["view"][0]), float(report["view"][1]))
                 document = read_snapshot(snapshot, report["ids"], view)
-                trees: dict[str | None, list[JsonObject]] = {None: accessible["nodes"]}
+                trees: dict[str | None, list[JsonObject]] = {None: accessible}
                 for frame in document.frames.values():
-                    trees[frame] = (await self.send("Accessibility.getFullAXTree", {"frameId": frame}))["nodes"]
+                    trees[frame] = await self._accessible(frame)
                 self.born = report["born"]
                 return report, tree_lines(trees, document, generic=generic)
             except ScriptError as error:
@@ -318,6 +319,27 @@ class Tab:
             except (Moved, PageMoved):
                 await self.settle(0)
         raise PageFault("page_restless", "the page changes all the time")
+
+    async def _accessible(self, frame: str | None = None) -> list[JsonObject]:
+        """The nodes of a frame's accessibility tree; without one the main frame's."""
+        asked: JsonObject = {} if frame is None else {"frameId": frame}
+        nodes: list[JsonObject] = (await self.send("Accessibility.getFullAXTree", asked))["nodes"]
+        for _ in range(_READINGS):
+            # A text that was just put into the page can lack its name, until Chromium has drawn it. One that is empty
+            # for good is found so again.
+            lacking = _nameless(nodes)
+            if not lacking:
+                break
+            nodes = (await self.send("Accessibility.getFullAXTree", asked))["nodes"]
+            if _nameless(nodes) == lacking:
+                break
+        return nodes
+
+
+def _nameless(nodes: list[JsonObject]) -> int:
+    """How many texts of a tree have no name."""
+    texts = (node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") == "StaticText")
+    return sum(not node.get("name", {}).get("value") for node in texts)
 
 
 _SETTLE = """globalThis.__pivot

@@ -177,7 +177,7 @@ class TaskSet(ABC):
     stateless: ClassVar[bool] = False
     """Whether the start page depends on its URL alone: then it may be loaded before an episode begins."""
     archived: ClassVar[bool] = False
-    """Whether pages come from an archive of what was seen: then a request without an answer is an error of a restore."""
+    """Whether pages come from an archive: then a request without an answer is an error of a restore."""
 
     @abstractmethod
     def tasks(self) -> Sequence[Task]:
