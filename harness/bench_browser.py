@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pivotgym.envs.browser.apps.taskset import bundled_trajectories
-from pivotgym.envs.browser.engine import CHROMIUM, shutdown
+from pivotgym.envs.browser.engine import program, shutdown
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.miniwob import browsergym_seed, miniwob_task
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
@@ -278,9 +277,9 @@ class _Peer:
             raise MissingExtra("miniwob", "browser")
         if python is None and find_spec("browsergym") is None:
             raise PeerMissing(f"BrowserGym is not measured: {PEER_HINT}; name its Python with --peer-python")
-        chromium = os.environ.get(CHROMIUM) or shutil.which("chromium") or shutil.which("google-chrome")
+        chromium = program()
         if chromium is None:
-            raise PeerMissing("BrowserGym is not measured: no Chromium on the PATH to give it")
+            raise PeerMissing("BrowserGym is not measured: no Chromium of this machine's to give it")
         self._printed = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed below; nobody would empty a pipe)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._process = subprocess.Popen(

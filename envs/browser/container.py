@@ -26,10 +26,12 @@ MEMORY = "4g"
 """What all pages of a container may take together."""
 PROCESSES = 4096
 _CHROMIUM = "/usr/lib/chromium/chromium"
+_SHELL = "/usr/lib/chromium/chromium-headless-shell"
 _SCRIPT = """#!/bin/sh
 exec docker run --rm --init -i --name {name} {labels} --network none --user agent \\
   --cap-drop ALL --security-opt no-new-privileges --pids-limit {processes} --memory {memory} --shm-size 1g \\
-  {image} sh -c 'exec {chromium} "$@" 3<&0 4>&1 0</dev/null 1>/dev/null' sh "$@" 0<&3 1>&4
+  {image} sh -c 'program={shell}; [ -x $program ] || program={chromium}
+    exec $program "$@" 3<&0 4>&1 0</dev/null 1>/dev/null' sh "$@" 0<&3 1>&4
 """
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 
@@ -53,7 +55,13 @@ class Container:
         marks = " ".join(f"--label {shlex.quote(f'{key}={value}')}" for key, value in labels().items())
         self.program.write_text(
             _SCRIPT.format(
-                name=self._name, labels=marks, processes=PROCESSES, memory=MEMORY, image=image, chromium=_CHROMIUM
+                name=self._name,
+                labels=marks,
+                processes=PROCESSES,
+                memory=MEMORY,
+                image=image,
+                chromium=_CHROMIUM,
+                shell=_SHELL,
             )
         )
         self.program.chmod(0o755)

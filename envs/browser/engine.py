@@ -217,7 +217,7 @@ class Engine:
             from playwright.async_api import async_playwright
         except ImportError:
             raise MissingExtra("playwright", "browser") from None
-        path = os.environ.get(CHROMIUM) or next(filter(None, map(shutil.which, _NAMES)), None)
+        path = program()
         if image:
             from pivotgym.envs.browser.container import Container
 
@@ -283,6 +283,11 @@ class Engine:
                 if handle is not None:
                     with contextlib.suppress(OSError, ValueError):
                         os.close(handle.fileno())
+
+
+def program() -> str | None:
+    """The Chromium that is run on this machine; None for the one that Playwright downloaded."""
+    return os.environ.get(CHROMIUM) or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 _ENGINE: Engine | None = None
