@@ -54,7 +54,6 @@ _FEATURES_OFF = (
     "OptimizationHints",
     "PaintHolding",
     "PreconnectToSearch",
-    "RenderDocument",  # a new frame for every document of a site costs a third of a navigation
     "ThirdPartyStoragePartitioning",
 )
 _ARGUMENTS = (
@@ -73,6 +72,7 @@ _ARGUMENTS = (
     "--font-render-hinting=none",
     "--force-color-profile=srgb",
     "--force-device-scale-factor=1",
+    "--disable-auto-reload",  # of pages that failed, after some seconds
     "--hide-scrollbars",
     "--mute-audio",
 )

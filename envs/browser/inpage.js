@@ -111,6 +111,19 @@
   }
   // An element that is hidden or disabled while it has the focus loses it with one of the next frames, whenever that is.
   const drawn = () => new N.Promise((go) => { N.frame(() => go()); N.setTimeout(go, 500); });
+  // What comes to lie under the mouse without a movement is told so with one of the next frames, whenever that is.
+  let mouse = null, over = null;
+  const see = (event) => {
+    if (!event.isTrusted) return;
+    mouse = [event.clientX, event.clientY];
+    over = event.type === "mouseout" ? event.relatedTarget : event.target;
+  };
+  for (const type of ["mouseover", "mouseout", "mousemove", "mousedown", "mouseup"]) {
+    EventTarget.prototype.addEventListener.call(window, type, see, true);
+  }
+  const hovered = async () => {
+    for (let tries = 3; tries > 0 && mouse && atPoint(document, mouse[0], mouse[1]) !== over; tries--) await drawn();
+  };
   const refocus = async () => {
     for (let tries = 4; tries > 0; tries--) {
       const element = document.activeElement;
@@ -129,6 +142,7 @@
     if (document.readyState !== "complete" && !anyway) return "loading";
     if (passed === step) return "";
     passed = step;
+    await hovered();
     await refocus();
     const target = now + ms, began = N.wall();
     while (calls-- > 0 && N.wall() - began < seconds * 1000) {
@@ -150,6 +164,7 @@
       try { await below.defaultView.__pivot.advance(ms, step, anyway, calls, seconds); } catch { /* not ours to look into */ }
     }
     await flush();
+    await hovered();
     await refocus();
     return leaving ? "leaving" : "";
   };

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from web_pages import BrowserEnv
@@ -14,16 +15,15 @@ from web_pages import BrowserEnv
 from pivotgym.envs.browser import har
 from pivotgym.envs.browser.engine import engine
 from pivotgym.envs.browser.har import har_task, read_archive
+from pivotgym.envs.browser.proxy import Proxy, SiteHost
 from pivotgym.envs.browser.skeleton import record
+from pivotgym.envs.browser.tasks import Answer, Request
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats import detect, load_trajectories
 from pivotgym.envs.trajectory import JsonObject
 
-if TYPE_CHECKING:
-    from playwright.async_api import Route
-
 MakeEnv = Callable[..., BrowserEnv]
-SITE = "https://news.example"
+SITE = "http://news.example"
 PAGES = {
     "/": "<title>News</title><h1>Today</h1><a href='/a'>First</a><iframe src='/advert'></iframe>"
     "<script>fetch('/latest').then((r) => r.text()).then((t) => document.body.append(t))</script>",
@@ -35,28 +35,48 @@ PAGES = {
 }
 
 
-async def _serve(route: Route) -> None:
-    path = route.request.url.removeprefix(SITE)
-    if path == "/old":
-        await route.fulfill(status=302, headers={"location": f"{SITE}/b"})
-    elif path in PAGES:
-        await route.fulfill(status=200, content_type="text/html", body=PAGES[path])
-    else:
-        await route.fulfill(status=404, content_type="text/html", body="<title>None</title>")
+class News:
+    """The site that is recorded, behind a proxy of this process: a route of Playwright's does not follow redirects."""
+
+    def handle(self, request: Request) -> Answer:
+        html = [("Content-Type", "text/html")]
+        if request.path == "/old":
+            return Answer(302, [("Location", f"{SITE}/b")])
+        found = PAGES.get(request.path, "<title>None</title>")
+        return Answer(200 if request.path in PAGES else 404, html, found.encode())
+
+    def save(self) -> bytes:
+        return b""
+
+    def load(self, state: bytes) -> None:
+        pass
+
+    def facts(self, state: bytes) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
 
 async def _browse(path: Path, content: Any) -> None:
     browser = await engine().browser()
-    context = await browser.new_context(record_har_path=str(path), record_har_content=content)
-    await context.route("**/*", _serve)
-    page = await context.new_page()
-    await page.goto(f"{SITE}/", wait_until="networkidle")
-    for name in ("First", "Second"):
-        await page.get_by_role("link", name=name).click()
+    proxy = Proxy()
+    proxy.host = SiteHost(News())
+    address = await proxy.start(socket.create_server(("127.0.0.1", 0)))
+    try:
+        context = await browser.new_context(
+            record_har_path=str(path), record_har_content=content, proxy={"server": address, "bypass": "<-loopback>"}
+        )
+        page = await context.new_page()
+        await page.goto(f"{SITE}/", wait_until="networkidle")
+        for name in ("First", "Second"):
+            await page.get_by_role("link", name=name).click()
+            await page.wait_for_load_state("networkidle")
+        await page.get_by_role("button", name="Say").click()
         await page.wait_for_load_state("networkidle")
-    await page.get_by_role("button", name="Say").click()
-    await page.wait_for_load_state("networkidle")
-    await context.close()
+        await context.close()
+    finally:
+        await proxy.stop()
 
 
 @pytest.mark.parametrize(
