@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,7 @@ class PeerMissing(InfrastructureError):
 def bench_browser(
     repeats: int = 20,
     peer_python: Path | None = None,
+    peer_chromium: Path | None = None,
     *,
     tell: Callable[[str], None] = lambda _: None,
     left_out: Callable[[str], None] = lambda _: None,
@@ -90,6 +92,7 @@ def bench_browser(
     Args:
         repeats: rounds; in each, both sides go through every task once. One more round at the start is not counted.
         peer_python: a Python that has ``browsergym-miniwob``; by default this one, where it has.
+        peer_chromium: its Chromium; by default a whole one, as the Playwright that it pins brings.
         tell: hears what is being done.
         left_out: hears why BrowserGym is not measured.
     """
@@ -98,7 +101,7 @@ def bench_browser(
     with ExitStack() as stack:
         peer: _Peer | None = None
         try:
-            peer = stack.enter_context(closing(_Peer(peer_python)))
+            peer = stack.enter_context(closing(_Peer(peer_python, peer_chromium)))
         except (PeerMissing, MissingExtra) as error:
             left_out(str(error))
         env = stack.enter_context(closing(BrowserEnv(snapshots=SnapshotStore())))
@@ -271,14 +274,14 @@ class _Peer:
     seconds = 300.0
     """How long one answer may take."""
 
-    def __init__(self, python: Path | None) -> None:
+    def __init__(self, python: Path | None, chromium: Path | None = None) -> None:
         pages = find_spec("miniwob")
         if pages is None or pages.origin is None:
             raise MissingExtra("miniwob", "browser")
         if python is None and find_spec("browsergym") is None:
             raise PeerMissing(f"BrowserGym is not measured: {PEER_HINT}; name its Python with --peer-python")
-        chromium = program()
-        if chromium is None:
+        shown = str(chromium) if chromium else shutil.which("chromium") or shutil.which("google-chrome") or program()
+        if shown is None:
             raise PeerMissing("BrowserGym is not measured: no Chromium of this machine's to give it")
         self._printed = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed below; nobody would empty a pipe)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -287,7 +290,7 @@ class _Peer:
                 str(python or sys.executable),
                 str(_WORKER),
                 str(Path(pages.origin).parent / "html" / "miniwob"),
-                chromium,
+                shown,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -62,6 +62,8 @@ class Bench:
     """also write the rows here"""
     peer_python: Path | None = None
     """browser: a Python that has browsergym-miniwob, for the other side; by default this one, where it has"""
+    peer_chromium: Path | None = None
+    """browser: the Chromium of the other side; by default a whole one, as it would bring itself"""
 
     def run(self) -> bool:
         """Measures."""
@@ -107,7 +109,9 @@ class Bench:
 
         missing: list[str] = []
         with Console(stderr=True).status("") as status:
-            rows = bench_browser(self.repeats, self.peer_python, tell=status.update, left_out=missing.append)
+            rows = bench_browser(
+                self.repeats, self.peer_python, self.peer_chromium, tell=status.update, left_out=missing.append
+            )
         print_browser_rows(rows, OUT)
         for text in missing:
             OUT.print(text, highlight=False, markup=False)

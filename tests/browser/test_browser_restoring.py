@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 import time
 import weakref
@@ -306,3 +307,49 @@ def test_a_session_stands_by_for_a_state_restored_again_and_again(agent: Agent, 
     env.advance(recording.action(turn))
     assert env.browser.view is not None and agent.env.browser.view is not None
     assert env.browser.view.state == agent.env.browser.view.state
+
+
+DRAWS = """<title>Draws</title><p id=here></p><iframe src="/frame"></iframe><a href="/frame" target=_blank>Again</a>
+<script>document.getElementById("here").textContent = `${Math.random()} ${Date.now()}`;</script>"""
+FRAME = "<p id=p></p><script>document.getElementById('p').textContent = `${Math.random()} ${Date.now()}`;</script>"
+
+
+def drawn(agent: Agent, seed: int, clock: int) -> list[str]:
+    seen = [agent.open(DRAWS, more={"/frame": FRAME}, page_seed=seed, clock=clock)]
+    seen.append(agent.click("link 'Again'"))
+    return [number for text in seen for number in re.findall(r"'(0\.\d+ \d+)'", text)]
+
+
+def test_a_context_serves_one_seed_after_another(agent: Agent) -> None:
+    """Documents, frames and pop-ups begin with the episode's own seed and clock, whoever had the context before."""
+    wanted = [(seed, 1_700_000_000_000 + 1000 * seed) for seed in (3, 4, 5)]
+    first = []
+    for seed, clock in wanted:
+        shutdown()  # a context of its own
+        first.append(drawn(agent, seed, clock))
+    assert all(len(numbers) == 3 for numbers in first) and first[0] != first[1] != first[2]
+    for numbers, (_, clock) in zip(first, wanted, strict=True):
+        assert all(number.endswith(str(clock)) for number in numbers)
+    for _ in range(3):
+        assert [drawn(agent, seed, clock) for seed, clock in wanted] == first
+    # Contexts that had a pop-up are not used again; those without are, whatever the seed was.
+    reused = []
+    for seed in range(8, 16):
+        known = set(slots_of(engine())._all)
+        agent.open(FRAME, page_seed=seed)
+        reused.append(agent.env.browser.session._slot in known)
+    assert all(reused[3:])
+
+
+HOVER = """<title>Hover</title><style>button { display: block; width: 200px; height: 40px }</style><ul id=said></ul>
+<button onclick="this.remove()" onmouseover="note('over one')">One</button>
+<button onclick="this.remove()" onmouseover="note('over two')">Two</button>
+<button onmouseover="note('over three')">Three</button>
+<script>const note = (text) => { document.title += ", " + text; };</script>"""
+
+
+def test_what_comes_under_the_mouse_is_told_so_before_the_page_is_looked_at(agent: Agent) -> None:
+    for _ in range(8):
+        agent.open(HOVER)
+        assert agent.click("'One'").splitlines()[1] == "Title: Hover, over one, over two"
+        assert agent.click("'Two'").splitlines()[1] == "Title: Hover, over one, over two, over three"
