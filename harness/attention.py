@@ -1,0 +1,175 @@
+"""How the packed row attends: a tree-shaped mask for dense attention, a block mask for FlexAttention.
+
+Dense: scaled dot-product (or eager) attention with a boolean matrix, on any device; work and memory are quadratic in
+the row. Flex: on CUDA, PyTorch's FlexAttention skips blocks of 128 by 128 positions that are masked as a whole (Dong
+et al. 2024, arXiv:2412.05496), so that packing sequences which share little costs what they cost apart.
+
+Flex attention has a backward pass on CUDA only; its mask and its values are tested on the CPU, its speed has not been
+measured.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pivotgym.envs.errors import BadInput
+from pivotgym.harness.packing import PrefixTree
+
+Kernel = Literal["dense", "flex"]
+FLEX = "pivotgym_flex"
+"""Name of our attention function: flex attention for block masks, else what ``sdpa`` does."""
+_BLOCK = 128
+_FLEX_FROM = 2 * _BLOCK
+
+
+def tree_mask(tree: PrefixTree, device: torch.device) -> Tensor:
+    """Bool ``(1, 1, U, U)``: true where the row's position attends to the column's."""
+    at_U = torch.arange(len(tree.token_ids), device=device)
+    last_U = torch.tensor(tree.last, device=device)
+    return ((at_U[:, None] >= at_U[None, :]) & (at_U[:, None] <= last_U[None, :]))[None, None]
+
+
+def block_mask(tree: PrefixTree, device: torch.device) -> Any:
+    """The same as a ``BlockMask``, its sides filled up to whole blocks with positions that see themselves only."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    count = len(tree.token_ids)
+    whole = -(-count // _BLOCK) * _BLOCK
+    last_U = torch.tensor([*tree.last, *range(count, whole)], device=device)
+
+    def sees(_b: Tensor, _h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (query <= last_U[key])
+
+    return create_block_mask(sees, 1, 1, whole, whole, device=device.type, BLOCK_SIZE=_BLOCK)
+
+
+def choose_kernel(lm: Any, tree: PrefixTree, device: torch.device) -> Kernel:
+    """Flex attention on CUDA for rows with branches that are long enough to have blocks to skip; else dense."""
+    known = lm.config._attn_implementation in ("sdpa", FLEX)
+    long = device.type == "cuda" and not tree.is_chain and len(tree.token_ids) >= _FLEX_FROM
+    return "flex" if known and long else "dense"
+
+
+def hidden_states(lm: Any, tree: PrefixTree, kernel: Kernel | None = None) -> Tensor:
+    """Last hidden state of every position of the tree, ``(U, D)``.
+
+    Args:
+        lm: a transformers causal language model without wrappers.
+        tree: what to compute.
+        kernel: how; ``None`` chooses by device and size.
+    """
+    device = lm.get_input_embeddings().weight.device
+    token_ids, depths = tree.token_ids, tree.depths
+    mask: Any = None
+    if (kernel or choose_kernel(lm, tree, device)) == "flex":
+        # For good, not for this call: checkpointed layers are computed again in the backward pass, and without a
+        # block mask the function is the model's own.
+        _use_flex(lm)
+        mask = block_mask(tree, device)
+        filling = [0] * (mask.shape[-1] - len(token_ids))
+        token_ids, depths = token_ids + filling, depths + filling
+    elif not tree.is_chain:
+        mask = tree_mask(tree, device)
+        if lm.config._attn_implementation not in ("sdpa", FLEX):  # eager attention adds its mask to the scores
+            dtype = lm.get_input_embeddings().weight.dtype
+            mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, torch.finfo(dtype).min)
+    output = decoder_of(lm)(
+        input_ids=torch.tensor([token_ids], device=device),
+        position_ids=torch.tensor([depths], device=device),
+        attention_mask=mask,
+        use_cache=False,
+    )
+    return cast(Tensor, output.last_hidden_state[0, : len(tree.token_ids)])
+
+
+def decoder_of(lm: Any) -> nn.Module:
+    """Everything below the language-model head."""
+    decoder = lm.get_decoder() if hasattr(lm, "get_decoder") else None
+    if decoder is None or decoder is lm:
+        decoder = getattr(lm, lm.base_model_prefix)
+    return cast(nn.Module, decoder)
+
+
+def window_of(config: Any) -> int | None:
+    """Longest sequence in tokens for which every layer sees everything before; ``None`` without such a limit."""
+    kinds = getattr(config, "layer_types", None)
+    limits = []
+    if kinds is None or "chunked_attention" in kinds:
+        limits.append(getattr(config, "attention_chunk_size", None))
+    if (kinds is None or "sliding_attention" in kinds) and getattr(config, "use_sliding_window", True) is not False:
+        limits.append(getattr(config, "sliding_window", None))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def positions_depend_on_length(config: Any) -> bool:
+    """Whether rotary positions change with the longest sequence of a pass (``dynamic``, ``longrope``).
+
+    A sequence then has other values beside a longer one, so that packing changes them.
+    """
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope") for kind in kinds)
+
+
+def attention_weight(lm: Any) -> float:
+    """What dense attention adds to the work of a position, a position of the row: ``quadratic`` of ``plan_packs``.
+
+    A layer multiplies each position by its matrices and by every key and value: ``2 · heads · head size`` products a
+    key, against one a parameter.
+    """
+    config = lm.config.get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    embeddings = lm.get_input_embeddings().weight.numel()
+    parameters = max(sum(p.numel() for p in decoder_of(lm).parameters()) - embeddings, 1)
+    return 2 * config.num_hidden_layers * config.num_attention_heads * size / parameters
+
+
+def _use_flex(lm: Any) -> None:
+    config = lm.config
+    if config._attn_implementation not in ("sdpa", FLEX):
+        raise BadInput(f"flex attention replaces sdpa, not {config._attn_implementation}", field="attn_implementation")
+    _register()
+    config._attn_implementation = FLEX
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(FLEX, _attend)
+    AttentionMaskInterface.register(FLEX, sdpa_mask)
+
+
+@cache
+def _flex(device: str) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if device == "cuda" else flex_attention
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Attention function in the interface of transformers: query ``(1, H, U, D)``, key and value ``(1, K, U, D)``."""
+    from torch.nn.attention.flex_attention import BlockMask
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if not isinstance(attention_mask, BlockMask):
+        return cast("tuple[Tensor, None]", sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs))
+    foreign = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    if foreign or kwargs.get("dropout"):
+        raise ValueError(f"flex attention on a packed row does not know {', '.join(foreign) or 'dropout'}")
+    output_1HUD = _flex(query.device.type)(
+        query,
+        key,
+        value,
+        block_mask=attention_mask,
+        scale=kwargs.get("scaling"),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return output_1HUD.transpose(1, 2).contiguous(), None
