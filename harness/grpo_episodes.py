@@ -34,7 +34,9 @@ from pivotgym.harness.learner import Checkpoints, Learner, start_settings, trunc
 from pivotgym.harness.losses import (
     Aggregate,
     Baseline,
+    KLEstimator,
     LossMetrics,
+    PolicyLoss,
     Scale,
     group_advantages,
     grpo_loss,
@@ -81,9 +83,12 @@ class EpisodeTrainConfig(BaseModel):
         warm_start: folder of a LoRA adapter to start from, the reference policy too.
         merged_sampler: sample from a copy of the weights with the adapter added in (faster, more memory).
         optim: the optimiser.
+        loss: as in :class:`~pivotgym.harness.train_config.TrainConfig`; a completion is a whole episode.
         clip_low: how far the probability ratio may fall below 1.
         clip_high: how far it may rise above 1.
+        clip_cap: largest ratio of all, also where the advantage is negative; None is no bound.
         beta: weight of the KL to the reference policy.
+        kl: its estimator.
         scale: what advantages are divided by.
         baseline: what is subtracted from rewards.
         aggregate: how token losses are averaged; a sequence is a whole episode.
@@ -111,9 +116,12 @@ class EpisodeTrainConfig(BaseModel):
     warm_start: Path | None = None
     merged_sampler: bool = True
     optim: OptimOptions = OptimOptions()
-    clip_low: float = Field(0.2, ge=0, lt=1)
+    loss: PolicyLoss = "clip"
+    clip_low: float = Field(0.2, ge=0, le=1)
     clip_high: float = Field(0.2, ge=0)
+    clip_cap: float | None = Field(None, gt=1)
     beta: float = Field(0.0, ge=0)
+    kl: KLEstimator = "k3"
     scale: Scale = "group"
     baseline: Baseline = "mean"
     aggregate: Aggregate = "token"
@@ -336,10 +344,13 @@ class EpisodeTrainer:
                     olds[place],
                     torch.tensor([advantage for _, advantage in pack], device=logprobs_ET.device),
                     mask_ET,
+                    loss=config.loss,
                     ref_logprobs_NT=reference_ET,
                     clip_low=config.clip_low,
                     clip_high=config.clip_high,
+                    clip_cap=config.clip_cap,
                     beta=config.beta,
+                    kl=config.kl,
                     aggregate=config.aggregate,
                     denominator=denominator,
                     max_length=config.max_turns * config.max_tokens,
@@ -452,9 +463,7 @@ def _packs(episodes: list[tuple[EpisodeResult, float]], limit: int) -> list[list
 
 def _turns(pack: list[tuple[EpisodeResult, float]]) -> list[tuple[list[int], list[list[int]]]]:
     """Prompt and action of each turn: the very ids the sampler returned; text never enters."""
-    return [
-        (completion.prompt_ids, [completion.token_ids]) for result, _ in pack for completion in result.completions
-    ]
+    return [(completion.prompt_ids, [completion.token_ids]) for result, _ in pack for completion in result.completions]
 
 
 def _counts(pack: list[tuple[EpisodeResult, float]]) -> list[int]:

@@ -244,7 +244,6 @@ def held_out_in_earnest(pivots: Sequence[Pivot]) -> list[Pivot]:
     return [pivot for pivot in pivots if pivot.split == "train" or state_key(pivot) not in trained]
 
 
-
 def filter_file(profile: Path, out: Path, config: FilterConfig | None = None) -> FilterReport:
     """Filters the profile at ``profile`` into ``out`` (``pivots.jsonl``), written whole or not at all.
 
