@@ -114,10 +114,10 @@ def looks(rollouts: int, options: SequentialOptions) -> list[int]:
     first = samples_to_stop(options.error, options.margin, rollouts)
     places = [] if first is None else [first]
     if options.max_mean is not None:
-        start = places[-1] if places else 0
-        middle = math.ceil((start + rollouts) / 2)
-        # Before this many samples no mean can be above max_mean for sure.
-        if middle < rollouts and middle / rollouts > options.max_mean:
+        # Before so many samples no mean can be above max_mean for sure.
+        earliest = math.floor(options.max_mean * rollouts + TINY) + 1
+        middle = max(earliest, math.ceil(((first or 0) + rollouts) / 2))
+        if middle < rollouts:
             places.append(middle)
     return [*places, rollouts]
 
