@@ -41,6 +41,7 @@ class Worker:
         from pivotgym.harness.options import LoraOptions, OptimOptions
         from pivotgym.harness.policies.transformers_policy import load_model
 
+        self.side: Side = side
         if threads:
             torch.set_num_threads(threads)
         model, tokenizer = load_model(source)
@@ -63,6 +64,8 @@ class Worker:
         prompt = draw[: point.prompt].tolist()
         completions = draw[point.prompt :].view(point.group, point.completion).tolist()
         advantages_G = torch.randn(point.group, generator=generator)
+        if self.side == "packed":
+            self.learner.packs([(prompt, completions)], point.tokens)  # a longer group is checked once in a run
         self._wait()
         wall, cpu = time.perf_counter(), time.process_time()
         self._accumulate(point, prompt, completions, advantages_G)
