@@ -20,7 +20,7 @@ from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.envs.trajectory import JsonObject, Trajectory
 from pivotgym.harness.pivots import FilterConfig, Pivot, filter_file, load_pivots
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
-from pivotgym.harness.profiling import ProfileConfig, profile
+from pivotgym.harness.profiling import ProfileConfig, candidates_of, profile
 from pivotgym.harness.runs import Progress, derive_seed, no_progress, write_json
 from pivotgym.harness.train import METRICS, TrainConfig, train
 
@@ -107,6 +107,9 @@ def train_in_legs(
 ) -> LegsResult:
     """Trains until ``budget_turns`` actions were sampled, profiling again where the signal runs out.
 
+    The budget is never exceeded: where it would not pay for a whole profile and a step after it, training goes on with
+    the pivots at hand.
+
     Each leg is a run of :func:`pivotgym.harness.train.train` in ``out/leg-N`` on the pivots of its own profile, from
     the weights of the leg before, with a fresh optimiser. Which steps and legs there are follows from ``metrics.jsonl``
     and the profiles alone, so a killed run goes on to the same bytes.
@@ -129,6 +132,7 @@ def train_in_legs(
     cost_of_step = train_config.batch * train_config.group
     if budget_turns < cost_of_step:
         raise BadInput(f"{budget_turns} turns do not pay for one step of {cost_of_step}", field="budget_turns")
+    dearest = len(candidates_of(recordings, profile_config)) * profile_config.rollouts
     chosen = [pivot for pivot in pivots if pivot.split == "train"]
     weights: Path | None = None
     spent, steps, told = 0, 0, list[JsonObject]()
@@ -146,11 +150,12 @@ def train_in_legs(
             filter_file(file, folder / "pivots.jsonl", filter_config)
             chosen = [pivot for pivot in load_pivots(folder / "pivots.jsonl") if pivot.split == "train"]
         most = (budget_turns - spent) // cost_of_step
+        # The last step at which a profile without early stops could still be paid for.
+        latest = (budget_turns - spent - dearest) // cost_of_step - 1
         if not chosen or most < 1:
             break
         leg = _Leg(chosen, source, weights, train_config, folder / "train", progress)
-        last_leg = number == legs_config.legs
-        done = leg.train(most, None if last_leg else legs_config)
+        done = leg.train(most, None if number == legs_config.legs else legs_config, latest)
         weights, steps, spent = leg.weights, steps + done, spent + done * cost_of_step
         share = zero_variance_share(leg.rows(), legs_config.window)
         told.append({"leg": number, "steps": done, "pivots": len(chosen), "zero_variance": share})
@@ -170,17 +175,18 @@ class _Leg:
     out: Path
     progress: Progress
 
-    def train(self, most: int, until: LegsConfig | None) -> int:
-        """Trains up to ``most`` steps, or until a look finds the signal gone; returns the steps done."""
+    def train(self, most: int, until: LegsConfig | None, latest: int) -> int:
+        """Trains up to ``most`` steps, or until a look up to step ``latest`` finds the signal gone; the steps done."""
         done = self._done()
         while True:
             # A leg that was ended by a look must not be gone on with by a second start.
-            looked = until is not None and done > 0 and done % until.window == 0
+            looked = until is not None and 0 < done <= latest and done % until.window == 0
             if looked and until is not None and needs_reprofiling(self.rows()[:done], until.threshold, until.window):
                 return done
             if done >= most:
                 return done
-            done = most if until is None else min(most, done - done % until.window + until.window)
+            looks_again = until is not None and done - done % until.window + until.window <= latest
+            done = done - done % until.window + until.window if looks_again and until is not None else most
             train(self.pivots, self.source.training(self.start), self._settings(done), self.out, self.progress)
 
     def _done(self) -> int:
