@@ -1,15 +1,17 @@
-"""How the packed row attends: a tree-shaped mask for dense attention, a block mask for FlexAttention.
+"""How the packed row attends: a tree-shaped mask, in blocks of rows on a CPU, a block mask for FlexAttention on CUDA.
 
-Dense: scaled dot-product (or eager) attention with a boolean matrix, on any device; work and memory are quadratic in
-the row. Flex: on CUDA, PyTorch's FlexAttention skips blocks of 128 by 128 positions that are masked as a whole (Dong
-et al. 2024, arXiv:2412.05496), so that packing sequences which share little costs what they cost apart.
-
-Flex attention has a backward pass on CUDA only; its mask and its values are tested on the CPU, its speed has not been
-measured.
+- ``dense``: scaled dot-product (or eager) attention with a boolean matrix, on any device; work and memory are quadratic
+  in the row.
+- ``blocks``: scaled dot-product attention of 128 rows at a time, each block with the keys that any of its rows sees:
+  the row's own branches and their ancestors. The work is that of the sequences, the prompt counted once.
+- ``flex``: PyTorch's FlexAttention, which skips blocks of 128 by 128 positions that are masked as a whole (Dong et al.
+  2024, arXiv:2412.05496). It has a backward pass on CUDA only; its mask and its values are tested on the CPU, its speed
+  has not been measured.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -19,11 +21,30 @@ from torch import Tensor, nn
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.packing import PrefixTree
 
-Kernel = Literal["dense", "flex"]
-FLEX = "pivotgym_flex"
-"""Name of our attention function: flex attention for block masks, else what ``sdpa`` does."""
+Kernel = Literal["dense", "blocks", "flex"]
+PACKED = "pivotgym_packed"
+"""Name of our attention function: flex attention for block masks, blocks of rows where the mask brings them, else what
+``sdpa`` does."""
 _BLOCK = 128
-_FLEX_FROM = 2 * _BLOCK
+_LONG = 2 * _BLOCK
+_ROWS = "pivotgym_rows"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block of rows and the keys they see.
+
+    Attributes:
+        start: first row.
+        stop: behind the last.
+        spans: keys that a row of the block sees, as (start, stop); the last span is the block itself.
+        mask_RK: bool, which row sees which of them.
+    """
+
+    start: int
+    stop: int
+    spans: tuple[tuple[int, int], ...]
+    mask_RK: Tensor
 
 
 def tree_mask(tree: PrefixTree, device: torch.device) -> Tensor:
@@ -47,11 +68,36 @@ def block_mask(tree: PrefixTree, device: torch.device) -> Any:
     return create_block_mask(sees, 1, 1, whole, whole, device=device.type, BLOCK_SIZE=_BLOCK)
 
 
+def rows_of(tree: PrefixTree, device: torch.device) -> list[Rows]:
+    """The row cut into blocks. In preorder, a row outside sees ``j`` exactly when ``j``'s subtree reaches into it."""
+    found = []
+    count = len(tree.token_ids)
+    last_U = torch.tensor(tree.last, device=device)
+    for start in range(0, count, _BLOCK):
+        stop = min(start + _BLOCK, count)
+        spans: list[tuple[int, int]] = []
+        for key in (last_U[:start] >= start).nonzero()[:, 0].tolist():
+            if spans and spans[-1][1] == key:
+                spans[-1] = (spans[-1][0], key + 1)
+            else:
+                spans.append((key, key + 1))
+        spans.append((start, stop))
+        key_K = torch.cat([torch.arange(*span, device=device) for span in spans])
+        row_R1 = torch.arange(start, stop, device=device)[:, None]
+        found.append(Rows(start, stop, tuple(spans), (row_R1 >= key_K) & (row_R1 <= last_U[key_K])))
+    return found
+
+
 def choose_kernel(lm: Any, tree: PrefixTree, device: torch.device) -> Kernel:
-    """Flex attention on CUDA for rows with branches that are long enough to have blocks to skip; else dense."""
-    known = lm.config._attn_implementation in ("sdpa", FLEX)
-    long = device.type == "cuda" and not tree.is_chain and len(tree.token_ids) >= _FLEX_FROM
-    return "flex" if known and long else "dense"
+    """For rows with branches that are long enough to have something to skip: flex on CUDA, else blocks; or dense."""
+    if not skips_masked(lm) or tree.is_chain or len(tree.token_ids) < _LONG:
+        return "dense"
+    return "flex" if device.type == "cuda" else "blocks"
+
+
+def skips_masked(lm: Any) -> bool:
+    """Whether long rows get attention that skips what is masked; not with kernels that were chosen on purpose."""
+    return lm.config._attn_implementation in ("sdpa", PACKED)
 
 
 def hidden_states(lm: Any, tree: PrefixTree, kernel: Kernel | None = None) -> Tensor:
@@ -65,16 +111,20 @@ def hidden_states(lm: Any, tree: PrefixTree, kernel: Kernel | None = None) -> Te
     device = lm.get_input_embeddings().weight.device
     token_ids, depths = tree.token_ids, tree.depths
     mask: Any = None
-    if (kernel or choose_kernel(lm, tree, device)) == "flex":
-        # For good, not for this call: checkpointed layers are computed again in the backward pass, and without a
-        # block mask the function is the model's own.
-        _use_flex(lm)
+    kernel = kernel or choose_kernel(lm, tree, device)
+    if kernel != "dense":
+        # For good, not for this call: checkpointed layers are computed again in the backward pass, and with other
+        # masks the function is the model's own.
+        _use_packed(lm)
+    if kernel == "flex":
         mask = block_mask(tree, device)
         filling = [0] * (mask.shape[-1] - len(token_ids))
         token_ids, depths = token_ids + filling, depths + filling
     elif not tree.is_chain:
         mask = tree_mask(tree, device)
-        if lm.config._attn_implementation not in ("sdpa", FLEX):  # eager attention adds its mask to the scores
+        if kernel == "blocks":  # they travel with the mask, which would do without them
+            setattr(mask, _ROWS, rows_of(tree, device))
+        if lm.config._attn_implementation not in ("sdpa", PACKED):  # eager attention adds its mask to the scores
             dtype = lm.get_input_embeddings().weight.dtype
             mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, torch.finfo(dtype).min)
     output = decoder_of(lm)(
@@ -128,12 +178,12 @@ def attention_weight(lm: Any) -> float:
     return 2 * config.num_hidden_layers * config.num_attention_heads * size / parameters
 
 
-def _use_flex(lm: Any) -> None:
+def _use_packed(lm: Any) -> None:
     config = lm.config
-    if config._attn_implementation not in ("sdpa", FLEX):
-        raise BadInput(f"flex attention replaces sdpa, not {config._attn_implementation}", field="attn_implementation")
+    if config._attn_implementation not in ("sdpa", PACKED):
+        raise BadInput(f"only sdpa can be replaced, not {config._attn_implementation}", field="attn_implementation")
     _register()
-    config._attn_implementation = FLEX
+    config._attn_implementation = PACKED
 
 
 @cache
@@ -141,8 +191,8 @@ def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(FLEX, _attend)
-    AttentionMaskInterface.register(FLEX, sdpa_mask)
+    AttentionInterface.register(PACKED, _attend)
+    AttentionMaskInterface.register(PACKED, sdpa_mask)
 
 
 @cache
@@ -159,11 +209,16 @@ def _attend(
     from torch.nn.attention.flex_attention import BlockMask
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    foreign = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    if kwargs.get("dropout"):
+        foreign.append("dropout")
+    rows: list[Rows] | None = getattr(attention_mask, _ROWS, None)
+    if rows is not None and not foreign:
+        return _attend_by_rows(query, key, value, rows, kwargs.get("scaling")), None
     if not isinstance(attention_mask, BlockMask):
         return cast("tuple[Tensor, None]", sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs))
-    foreign = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
-    if foreign or kwargs.get("dropout"):
-        raise ValueError(f"flex attention on a packed row does not know {', '.join(foreign) or 'dropout'}")
+    if foreign:
+        raise ValueError(f"flex attention on a packed row does not know {', '.join(foreign)}")
     output_1HUD = _flex(query.device.type)(
         query,
         key,
@@ -173,3 +228,28 @@ def _attend(
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return output_1HUD.transpose(1, 2).contiguous(), None
+
+
+def _attend_by_rows(
+    query_1HUD: Tensor, key_1KUD: Tensor, value_1KUD: Tensor, rows: list[Rows], scale: float | None
+) -> Tensor:
+    """Attention a block of rows at a time, ``(1, U, H, D)``."""
+    heads, size = query_1HUD.shape[1], query_1HUD.shape[3]
+    kept = key_1KUD.shape[1]
+    parts = []
+    for block in rows:
+        count = block.stop - block.start
+        key_1KXD, value_1KXD = (_take(tensor, block.spans) for tensor in (key_1KUD, value_1KUD))
+        # Heads that share keys become more rows of one head: nothing is copied for them.
+        query_1KRD = query_1HUD[:, :, block.start : block.stop].reshape(1, kept, heads // kept * count, size)
+        output_1KRD = nn.functional.scaled_dot_product_attention(
+            query_1KRD, key_1KXD, value_1KXD, attn_mask=block.mask_RK.repeat(heads // kept, 1), scale=scale
+        )
+        parts.append(output_1KRD.reshape(1, heads, count, size))
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+
+
+def _take(tensor_1KUD: Tensor, spans: tuple[tuple[int, int], ...]) -> Tensor:
+    if len(spans) == 1:
+        return tensor_1KUD[:, :, slice(*spans[0])]
+    return torch.cat([tensor_1KUD[:, :, slice(*span)] for span in spans], dim=2)

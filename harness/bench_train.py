@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -72,6 +72,14 @@ def bench_train(
         target = FASTER if number == 0 and config.is_standard else None
         rows += _measure(sides, config, point, rounds, target, tell)
     return rows
+
+
+def check_same(taken: Mapping[Side, Taken], name: str) -> None:
+    """Raises StepsDiffer where the norm of a side's gradient is not the packed side's, or is no number."""
+    ours = taken["packed"].norm
+    for side, other in taken.items():
+        if not abs(other.norm - ours) <= SAME * ours:
+            raise StepsDiffer(f"gradient norm {other.norm} ({side}), {ours} (packed) at {name}")
 
 
 def label(point: Point) -> str:
@@ -134,11 +142,10 @@ def _measure(
                 side = sides[(place + number) % len(sides)]
                 tell(f"{name}: round {number + 1} of {rounds}, {side}")
                 taken[side] = workers[side].step(point)
+            check_same(taken, name)
             ours = taken["packed"]
             for side in sides:
                 other = taken[side]
-                if not abs(other.norm - ours.norm) <= SAME * ours.norm:
-                    raise StepsDiffer(f"gradient norm {other.norm} ({side}), {ours.norm} (packed) at {name}")
                 times[side].add(step, other.ms)
                 times[side].add(cpu, other.cpu_ms)
                 if side != "packed":

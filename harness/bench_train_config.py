@@ -76,7 +76,7 @@ class TrainBenchConfig(BaseModel):
     prompt: int = Field(1024, ge=1)
     completion: int = Field(64, ge=1)
     group: int = Field(8, ge=2)
-    rows: int = Field(4, ge=1)
+    rows: int = Field(2, ge=1)
     tokens: int = Field(4096, ge=1)
     lora: bool = False
     trl: bool = True

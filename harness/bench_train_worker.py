@@ -7,12 +7,14 @@ tokens of one length, so that packing gains nothing from beginnings they share, 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -78,6 +80,12 @@ class Worker:
             norm=float("nan") if norm is None else norm,
             peak_mb=self._peak_mb(),
         )
+
+    def give_back(self) -> None:
+        """Hands freed memory back to the system, so that a side that waits does not hold what another one needs."""
+        if sys.platform == "linux":
+            with suppress(OSError, AttributeError):  # another C library than glibc
+                ctypes.CDLL(None).malloc_trim(0)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -185,7 +193,9 @@ def main() -> None:
     worker = Worker(side, source, lora == "lora", int(threads))  # type: ignore[arg-type]
     print(json.dumps({"ready": str(worker.device)}), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(asdict(worker.step(Point(**json.loads(line))))), file=answers, flush=True)
+        taken = worker.step(Point(**json.loads(line)))
+        worker.give_back()
+        print(json.dumps(asdict(taken)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.attention import (
-    FLEX,
+    PACKED,
     Kernel,
     hidden_states,
     positions_depend_on_length,
@@ -120,7 +120,7 @@ def tree_logprobs(
 ) -> Logprobs:
     """Log-probabilities of the action tokens of sequences, every distinct prefix computed once.
 
-    The cost is that of one row of ``U`` tokens, ``U`` the number of distinct prefixes. With dense attention, pack
+    The cost is that of one row of ``U`` tokens, ``U`` the number of distinct prefixes. Where attention is dense, pack
     sequences that share much of their length; unrelated ones are cheaper in separate calls, since attention between
     them is computed and thrown away (:func:`~pivotgym.harness.packing.plan_packs`).
 
@@ -131,7 +131,8 @@ def tree_logprobs(
         masks: true on the action tokens, one entry a token.
         temperature: the logits are divided by it.
         with_entropy: also the entropy at each action token.
-        kernel: how to attend; ``None`` takes flex attention on CUDA, dense attention elsewhere.
+        kernel: how to attend; ``None`` chooses by device and size
+            (:func:`~pivotgym.harness.attention.choose_kernel`).
 
     Returns:
         :class:`Logprobs` with the action tokens of each sequence moved to the left: ``T`` is the largest number of
@@ -321,7 +322,7 @@ def supports_shared_prompt(model: nn.Module, kernel: Kernel | None = None) -> bo
         log-probabilities (a tenth in half precision).
     """
     lm = causal_lm(model)
-    if lm.config._attn_implementation not in ("sdpa", "eager", FLEX) or positions_depend_on_length(lm.config):
+    if lm.config._attn_implementation not in ("sdpa", "eager", PACKED) or positions_depend_on_length(lm.config):
         return False
     generator = torch.Generator().manual_seed(0)
     vocabulary = lm.config.get_text_config().vocab_size

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
-from pivotgym.harness.attention import Kernel, attention_weight, window_of
+from pivotgym.harness.attention import Kernel, attention_weight, skips_masked, window_of
 from pivotgym.harness.forward import (
     Logprobs,
     agrees_with_padded,
@@ -177,8 +177,7 @@ class Learner:
         """
         way = self._way(self.model, groups)
         lm = causal_lm(self.model)
-        # On CUDA flex attention skips what is masked.
-        dense = lm.get_input_embeddings().weight.device.type != "cuda"
+        dense = way.kernel == "dense" or not skips_masked(lm)
         quadratic = attention_weight(lm) if way.shared and dense else 0.0
         return plan_packs(groups, budget, shared=way.shared, quadratic=quadratic, most=most)
 
@@ -216,9 +215,9 @@ class Learner:
         """
         way = self._ways.get(id(model))
         if way is None:
-            kernels: tuple[Kernel | None, ...] = (None, "dense")  # None is flex attention where there is CUDA
-            found = next((kernel for kernel in kernels if supports_shared_prompt(model, kernel)), "none")
-            way = _Way(False) if found == "none" else _Way(True, found)
+            # A few tokens are too short for the kernel of long rows to be chosen, so it is asked for.
+            long: Kernel = "flex" if next(model.parameters()).device.type == "cuda" else "blocks"
+            way = _Way(True) if supports_shared_prompt(model, long) else _Way(supports_shared_prompt(model), "dense")
             self._ways[id(model)] = way
         prompt, completions = max(groups, key=lambda group: len(group[0]) + max(map(len, group[1])))
         length = len(prompt) + max(map(len, completions))

@@ -11,8 +11,8 @@ from needs import require
 
 from pivotgym.envs.errors import InfrastructureError
 from pivotgym.harness import bench_train as module
-from pivotgym.harness.bench_train import StepsDiffer, bench_train
-from pivotgym.harness.bench_train_config import Point, TrainBenchConfig
+from pivotgym.harness.bench_train import StepsDiffer, bench_train, check_same
+from pivotgym.harness.bench_train_config import Point, Taken, TrainBenchConfig
 from pivotgym.harness.cli import main
 
 SMALL = TrainBenchConfig(prompt=48, completion=6, group=4, curve_groups=(), curve_prompts=(), threads=1, trl=False)
@@ -84,11 +84,16 @@ def test_sizes_and_targets() -> None:
         assert Point(group, 1, 1, rows, 1).rows_that_divide == wanted
 
 
-def test_sides_that_do_not_take_the_same_step_are_no_result(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAME", -1.0)
-    config = SMALL.model_copy(update={"model": model})
-    with pytest.raises(StepsDiffer, match="gradient norm"):
-        bench_train(1, config)
+def test_sides_that_do_not_take_the_same_step_are_no_result() -> None:
+    def taken(norm: float) -> Taken:
+        return Taken(1.0, 1.0, norm, 1.0)
+
+    check_same({"packed": taken(2.0), "padded": taken(2.01), "trl": taken(1.99)}, "x")
+    for norm in (2.1, 0.0, float("nan")):
+        with pytest.raises(StepsDiffer, match=r"\(trl\), 2.0 \(packed\) at x"):
+            check_same({"packed": taken(2.0), "padded": taken(2.0), "trl": taken(norm)}, "x")
+    with pytest.raises(StepsDiffer):
+        check_same({"packed": taken(float("nan")), "padded": taken(2.0)}, "x")
 
 
 def test_a_side_that_ends_is_an_error_with_its_last_words(tmp_path: Path) -> None:

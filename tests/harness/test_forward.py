@@ -26,7 +26,7 @@ from transformers import (
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness import forward
-from pivotgym.harness.attention import block_mask, choose_kernel, positions_depend_on_length, tree_mask, window_of
+from pivotgym.harness.attention import tree_mask
 from pivotgym.harness.forward import (
     Logprobs,
     PrefixTree,

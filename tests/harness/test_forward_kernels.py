@@ -14,11 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from pivotgym.harness import attention
 from pivotgym.harness.attention import (
-    FLEX,
+    PACKED,
     attention_weight,
     block_mask,
     choose_kernel,
     positions_depend_on_length,
+    rows_of,
     tree_mask,
     window_of,
 )
@@ -79,6 +80,41 @@ def test_the_block_mask_is_the_tree_mask() -> None:
     assert not wanted.tril().all() or whole <= 256, "there are blocks to skip"
 
 
+def test_blocks_of_rows_are_the_tree_mask() -> None:
+    groups = groups_of()
+    tree = PrefixTree.build([[*prompt, *completion] for prompt, completions in groups for completion in completions])
+    dense_UU = tree_mask(tree, torch.device("cpu"))[0, 0]
+    spelled_UU, keys = torch.zeros_like(dense_UU), 0
+    for block in rows_of(tree, torch.device("cpu")):
+        columns = [key for span in block.spans for key in range(*span)]
+        assert len(set(columns)) == len(columns) and block.mask_RK.any(0).all(), "no key that nobody sees"
+        for row in range(block.start, block.stop):
+            spelled_UU[row, columns] = block.mask_RK[row - block.start]
+        keys += len(columns) * (block.stop - block.start)
+    assert torch.equal(spelled_UU, dense_UU)
+    assert keys < 0.6 * dense_UU.numel(), "less than half of the square and a block is computed"
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
+@pytest.mark.parametrize("heads", [4, 3], ids=["grouped", "odd"])
+def test_blocks_of_rows_give_the_padded_gradient(heads: int, checkpointing: bool) -> None:
+    torch.manual_seed(0)
+    sizes = {**SIZES, "num_attention_heads": heads, "num_key_value_heads": 2 if heads == 4 else 3, "hidden_size": 48}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    groups = groups_of(pivots=3)
+    weights_NT = torch.randn(12, 20, generator=torch.Generator().manual_seed(1))
+    padded = [([*range(4 * n, 4 * n + 4)], group) for n, group in enumerate(groups)]
+    wanted = gradients(model, weights_NT, lambda group: padded_logprobs(model, *group).logprobs_NT, padded)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+    got = gradients(model, weights_NT, lambda part: group_logprobs(model, part).logprobs_NT, [([*range(12)], groups)])
+    assert model.config._attn_implementation == PACKED, "this row is long enough"
+    for name in wanted:
+        assert (got[name] - wanted[name]).norm() < 1e-5 * wanted[name].norm(), name
+    assert PACKED not in json.dumps(model.config.to_dict()), "which function attends is not saved with the model"
+
+
 @pytest.mark.parametrize("heads", [4, 3], ids=["grouped", "odd"])
 def test_flex_attention_gives_what_sdpa_gives(heads: int) -> None:
     """Values only: PyTorch has no backward pass of flex attention on the CPU."""
@@ -89,11 +125,13 @@ def test_flex_attention_gives_what_sdpa_gives(heads: int) -> None:
     with torch.no_grad():
         dense = group_logprobs(model, groups, kernel="dense").logprobs_NT
         flex = group_logprobs(model, groups, kernel="flex").logprobs_NT
-        assert model.config._attn_implementation == FLEX
+        assert model.config._attn_implementation == PACKED
         torch.testing.assert_close(flex, dense, rtol=1e-4, atol=1e-5)
         assert supports_shared_prompt(model, "flex") and agrees_with_padded(model, *groups[0], kernel="flex")
     # With the function in place everything without a block mask is the model's own: dense rows, padded batches.
     again = group_logprobs(model, groups, kernel="dense").logprobs_NT
+    blocks = group_logprobs(model, groups).logprobs_NT
+    torch.testing.assert_close(blocks.detach(), dense, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(again.detach(), dense, rtol=1e-6, atol=1e-6)
     plain = torch.cat([padded_logprobs(model, *group).logprobs_NT for group in groups])
     torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-5)
@@ -101,12 +139,12 @@ def test_flex_attention_gives_what_sdpa_gives(heads: int) -> None:
     assert model.model.layers[0].self_attn.q_proj.weight.grad.norm() > 0
 
 
-def test_flex_attention_is_for_long_branching_rows_on_cuda() -> None:
+def test_kernels_are_chosen_by_device_and_size() -> None:
     model = llama()
     long, short, chain = ([[*draw(n, 0), 1], [*draw(n, 0), 2]][:count] for n, count in ((300, 2), (30, 2), (300, 1)))
     for sequences, device, wanted in (
         (long, "cuda", "flex"),
-        (long, "cpu", "dense"),
+        (long, "cpu", "blocks"),
         (short, "cuda", "dense"),
         (chain, "cuda", "dense"),
     ):
@@ -269,7 +307,7 @@ def test_smollm2_on_a_real_batch(smollm: Path, shared_data: Path, lora: bool) ->
     padded = [([*range(4 * n, 4 * n + 4)], group) for n, group in enumerate(groups)]
     wanted = gradients(model, weights_NT, lambda group: padded_logprobs(model, *group).logprobs_NT, padded)
     packs = [(pack.rows, pack.groups) for pack in plan_packs(groups, 4096)]
-    assert len(packs) == 1
+    assert len(packs) == 1 and packs[0][1][0][0] != packs[0][1][1][0]
     got = gradients(model, weights_NT, lambda part: group_logprobs(model, part).logprobs_NT, packs)
     assert got.keys() == wanted.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
     flat = [torch.cat([found[name].flatten() for name in wanted]) for found in (got, wanted)]
