@@ -22,7 +22,7 @@ from tyro.conf import subcommand
 
 from pivotgym.envs.errors import BadInput, PivotGymError
 from pivotgym.harness.commands import Check, Command, Convert, Filter, Profile, Restore, Shell, Train
-from pivotgym.harness.commands_loop import Bench, Demo, Evaluate, Report, WarmStart
+from pivotgym.harness.commands_loop import Bench, Compare, Demo, Evaluate, Report, WarmStart
 from pivotgym.harness.commands_sandbox import Clean, Validate
 
 COMMANDS = (
@@ -34,6 +34,7 @@ COMMANDS = (
     Filter,
     Train,
     Evaluate,
+    Compare,
     Report,
     Check,
     Bench,

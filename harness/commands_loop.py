@@ -1,4 +1,4 @@
-"""The commands that play, measure and show: evaluate, report, bench, demo, warm-start."""
+"""The commands that play, measure and show: evaluate, report, bench, demo, compare, warm-start."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.harness.bench_train_config import TrainBenchConfig
 from pivotgym.harness.commands import OUT, read_options, tasks_of, write_figures
 from pivotgym.harness.demo import DemoConfig
+
+REPEATS = 30
 
 if TYPE_CHECKING:
     from pivotgym.harness.figures import Figure  # brings the sandboxes with it
@@ -52,9 +55,10 @@ class Bench:
     what: Positional[str] = "tools"
     """tools (restores and forks of tool domains), sandbox (bubblewrap and Docker side by side), repo (a restored turn
     against a container and a replay; the parts of a reward), browser (MiniWoB pages beside BrowserGym's), verifiers
-    (precision and recall on labelled actions at terminals and on pages)"""
-    repeats: int = 30
-    """timed runs of each"""
+    (precision and recall on labelled actions at terminals and on pages), train (an optimiser step beside the padded
+    batch's and TRL's)"""
+    repeats: int | None = None
+    """timed runs of each; by default 30, of train 5"""
     domains: tuple[str, ...] = ()
     """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs (on pages:
     browser_tuned, browser_held_out, browser_hard)"""
@@ -64,6 +68,7 @@ class Bench:
     """browser: a Python that has browsergym-miniwob, for the other side; by default this one, where it has"""
     peer_chromium: Path | None = None
     """browser: the Chromium of the other side; by default a whole one, as it would bring itself"""
+    train: TrainBenchConfig = field(default_factory=TrainBenchConfig)
 
     def run(self) -> bool:
         """Measures."""
@@ -73,6 +78,7 @@ class Bench:
             "repo": self._repo,
             "browser": self._browser,
             "verifiers": self._verifiers,
+            "train": self._train,
         }
         if self.what not in kinds:
             raise BadInput(f"no benchmark {self.what!r}; there are: {', '.join(kinds)}", field="what")
@@ -81,7 +87,7 @@ class Bench:
     def _tools(self) -> bool:
         from pivotgym.harness.bench import bench_tools, print_rows
 
-        rows = bench_tools(self.repeats, self.domains or None)
+        rows = bench_tools(self.repeats or REPEATS, self.domains or None)
         print_rows(rows, OUT)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
         return all(row.met is not False for row in rows)
@@ -100,7 +106,9 @@ class Bench:
 
         missing: list[str] = []
         with Console(stderr=True).status("") as status:
-            rows = bench_repo(self.repeats, self.domains or None, tell=status.update, left_out=missing.append)
+            rows = bench_repo(
+                self.repeats or REPEATS, self.domains or None, tell=status.update, left_out=missing.append
+            )
         print_repo_rows(rows, OUT)
         return self._end(rows, missing)
 
@@ -110,9 +118,25 @@ class Bench:
         missing: list[str] = []
         with Console(stderr=True).status("") as status:
             rows = bench_browser(
-                self.repeats, self.peer_python, self.peer_chromium, tell=status.update, left_out=missing.append
+                self.repeats or REPEATS,
+                self.peer_python,
+                self.peer_chromium,
+                tell=status.update,
+                left_out=missing.append,
             )
         print_browser_rows(rows, OUT)
+        for text in missing:
+            OUT.print(text, highlight=False, markup=False)
+        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
+        return all(row.met is not False for row in rows)
+
+    def _train(self) -> bool:
+        from pivotgym.harness.bench_train import bench_train, print_train_rows
+
+        missing: list[str] = []
+        with Console(stderr=True).status("") as status:
+            rows = bench_train(self.repeats or 5, self.train, tell=status.update, left_out=missing.append)
+        print_train_rows(rows, OUT)
         for text in missing:
             OUT.print(text, highlight=False, markup=False)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
@@ -129,7 +153,9 @@ class Bench:
 
         missing: list[str] = []
         with Console(stderr=True).status("") as status:
-            rows = bench_sandbox(self.repeats, self.domains or None, tell=status.update, left_out=missing.append)
+            rows = bench_sandbox(
+                self.repeats or REPEATS, self.domains or None, tell=status.update, left_out=missing.append
+            )
         print_sandbox_rows(rows, OUT)
         return self._end(rows, missing)
 
@@ -163,6 +189,39 @@ class Demo:
             OUT.print(f"page: {result.page}", highlight=False)
             all_figures[str(seed)] = result.figures
         write_figures(self.json, all_figures if self.seeds else all_figures[str(seeds[0])])
+        return True
+
+
+@dataclass
+class Compare:
+    """SFT, end-to-end GRPO and PivotRL from one start on the same tasks: a table, plots, a result file. Resumable."""
+
+    config: Positional[Path]
+    """a TOML or JSON file: what is compared (see docs/compare.md)"""
+    out: Path = Path("runs/compare")
+    """the folder of all phases"""
+    seeds: tuple[int, ...] = ()
+    """only these of the file's seeds, so that several processes can share the work; the last one makes the table"""
+    json: Path | None = None
+    """also write the figures here"""
+
+    def run(self) -> bool:
+        """Compares."""
+        from pivotgym.harness.compare import run_compare
+        from pivotgym.harness.compare_config import load_config
+        from pivotgym.harness.compare_report import print_results
+        from pivotgym.harness.console import stages
+
+        config = load_config(self.config)
+        with stages() as progress:
+            found = run_compare(config, self.out, progress, seeds=self.seeds or None)
+        if found is None:
+            OUT.print("these seeds are done; the table is made when the others are too", highlight=False)
+            return True
+        print_results(found, OUT)
+        OUT.print(f"table and plots: {self.out / 'compare.md'}", highlight=False)
+        command = f"pivotgym compare {self.config}"
+        write_figures(self.json, {"command": command, **found})
         return True
 
 

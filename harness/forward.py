@@ -20,14 +20,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.harness.attention import (
+    PACKED,
+    Kernel,
+    hidden_states,
+    positions_depend_on_length,
+    window_of,
+)
+from pivotgym.harness.packing import PrefixTree
 
 HEAD_BYTES = 256 * 2**20
 """Logits (float32) held at a time, in bytes; above that the head runs in chunks and recomputes them for backward."""
@@ -47,59 +54,7 @@ class Logprobs(NamedTuple):
     entropy_NT: Tensor | None
 
 
-@dataclass(frozen=True)
-class PrefixTree:
-    """Sequences packed as the preorder of their prefix tree.
-
-    Attributes:
-        token_ids: token of each position.
-        depths: its place in its sequences, from 0: the position id.
-        last: the last position of its subtree. ``j`` is an ancestor of ``i`` exactly when ``j <= i <= last[j]``.
-        paths: for each sequence, in the order given, its positions.
-    """
-
-    token_ids: list[int]
-    depths: list[int]
-    last: list[int]
-    paths: list[list[int]]
-
-    @classmethod
-    def build(cls, sequences: Sequence[Sequence[int]]) -> PrefixTree:
-        """Pack sequences; equal prefixes become one.
-
-        Lexicographic order makes each sequence leave the tree at its common prefix with the one before it, so one
-        pass with a stack suffices.
-        """
-        token_ids: list[int] = []
-        depths: list[int] = []
-        last: list[int] = []
-        paths: list[list[int]] = [[] for _ in sequences]
-        path: list[int] = []
-        for number in sorted(range(len(sequences)), key=lambda n: tuple(sequences[n])):
-            sequence = sequences[number]
-            shared = 0
-            while shared < min(len(path), len(sequence)) and token_ids[path[shared]] == sequence[shared]:
-                shared += 1
-            for position in path[shared:]:
-                last[position] = len(token_ids) - 1  # its subtree ends before the new branch
-            start = len(token_ids)
-            token_ids.extend(sequence[shared:])
-            depths.extend(range(shared, len(sequence)))
-            last.extend([-1] * (len(sequence) - shared))
-            path = path[:shared] + list(range(start, len(token_ids)))
-            paths[number] = path
-        for position in path:
-            last[position] = len(token_ids) - 1
-        return cls(token_ids, depths, last, paths)
-
-    def attention_mask(self, device: torch.device) -> Tensor:
-        """Bool ``(1, 1, U, U)``: true where the row's position attends to the column's."""
-        at_U = torch.arange(len(self.token_ids), device=device)
-        last_U = torch.tensor(self.last, device=device)
-        return ((at_U[:, None] >= at_U[None, :]) & (at_U[:, None] <= last_U[None, :]))[None, None]
-
-
-def _causal_lm(model: nn.Module) -> Any:
+def causal_lm(model: nn.Module) -> Any:
     """The transformers model inside ``model``, with adapters where peft put them."""
     get_base_model = getattr(model, "get_base_model", None)
     if get_base_model is None:
@@ -107,42 +62,6 @@ def _causal_lm(model: nn.Module) -> Any:
     if getattr(model.active_peft_config, "is_prompt_learning", False):
         raise BadInput("prompt-learning adapters are not supported, use LoRA or full weights", field="model")
     return get_base_model()
-
-
-def _decoder(lm: Any) -> nn.Module:
-    """Everything below the language-model head."""
-    decoder = lm.get_decoder() if hasattr(lm, "get_decoder") else None
-    if decoder is None or decoder is lm:
-        decoder = getattr(lm, lm.base_model_prefix)
-    return cast(nn.Module, decoder)
-
-
-def _window(config: Any) -> int | None:
-    """Length of the model's attention window in tokens; ``None`` when every layer sees everything."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and "sliding_attention" not in kinds:
-        return None
-    if getattr(config, "use_sliding_window", True) is False:
-        return None
-    return cast("int | None", getattr(config, "sliding_window", None))
-
-
-def _hidden(lm: Any, tree: PrefixTree) -> Tensor:
-    """Last hidden state of every position of the tree, ``(U, D)``."""
-    device = lm.get_input_embeddings().weight.device
-    mask: Tensor | None = None
-    if tree.depths != list(range(len(tree.depths))):  # a single chain is plain causal attention
-        mask = tree.attention_mask(device)
-        if lm.config._attn_implementation != "sdpa":  # eager attention adds its mask to the scores
-            dtype = lm.get_input_embeddings().weight.dtype
-            mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill(~mask, torch.finfo(dtype).min)
-    output = _decoder(lm)(
-        input_ids=torch.tensor([tree.token_ids], device=device),
-        position_ids=torch.tensor([tree.depths], device=device),
-        attention_mask=mask,
-        use_cache=False,
-    )
-    return cast(Tensor, output.last_hidden_state[0])
 
 
 def _score(
@@ -197,12 +116,13 @@ def tree_logprobs(
     *,
     temperature: float = 1.0,
     with_entropy: bool = False,
+    kernel: Kernel | None = None,
 ) -> Logprobs:
     """Log-probabilities of the action tokens of sequences, every distinct prefix computed once.
 
-    The cost is that of one row of ``U`` tokens, ``U`` the number of distinct prefixes, with dense attention. Pack
+    The cost is that of one row of ``U`` tokens, ``U`` the number of distinct prefixes. Where attention is dense, pack
     sequences that share much of their length; unrelated ones are cheaper in separate calls, since attention between
-    them is computed and thrown away.
+    them is computed and thrown away (:func:`~pivotgym.harness.packing.plan_packs`).
 
     Args:
         model: a transformers causal language model, plain or with peft adapters (LoRA). Check it once with
@@ -211,6 +131,8 @@ def tree_logprobs(
         masks: true on the action tokens, one entry a token.
         temperature: the logits are divided by it.
         with_entropy: also the entropy at each action token.
+        kernel: how to attend; ``None`` chooses by device and size
+            (:func:`~pivotgym.harness.attention.choose_kernel`).
 
     Returns:
         :class:`Logprobs` with the action tokens of each sequence moved to the left: ``T`` is the largest number of
@@ -221,8 +143,8 @@ def tree_logprobs(
             the attention window of the model, a peft method other than weight adapters.
     """
     _check(sequences, masks, temperature)
-    lm = _causal_lm(model)
-    window = _window(lm.config)
+    lm = causal_lm(model)
+    window = window_of(lm.config)
     longest = max(len(sequence) for sequence in sequences)
     if window is not None and longest > window:
         raise BadInput(f"{longest} tokens exceed the attention window of {window}", field="sequences")
@@ -241,7 +163,7 @@ def tree_logprobs(
                 row.append(edge_of[path[place]])
         edges.append(row)
 
-    hidden_UD = _hidden(lm, tree)
+    hidden_UD = hidden_states(lm, tree, kernel)
     device = hidden_UD.device
     targets_E = torch.tensor([tree.token_ids[node] for node in edge_of], device=device)
     scores_E, entropies_E = _score_in_chunks(
@@ -276,7 +198,7 @@ def padded_logprobs(
     sequences = [[*prompt_ids, *completion] for completion in completions]
     masks = [[False] * len(prompt_ids) + [True] * len(completion) for completion in completions]
     _check(sequences, masks, temperature)
-    lm = _causal_lm(model)
+    lm = causal_lm(model)
     device = lm.get_input_embeddings().weight.device
     lengths = [len(completion) for completion in completions]
     longest = max(lengths)
@@ -307,6 +229,7 @@ def group_logprobs(
     *,
     temperature: float = 1.0,
     with_entropy: bool = False,
+    kernel: Kernel | None = None,
 ) -> Logprobs:
     """Log-probabilities of the completions of several prompts, in one packed forward pass.
 
@@ -317,6 +240,7 @@ def group_logprobs(
         groups: pairs of prompt and completions, token ids.
         temperature: the logits are divided by it.
         with_entropy: also the entropy at each token.
+        kernel: see :func:`tree_logprobs`.
 
     Returns:
         :class:`Logprobs`; rows are the completions of the first group, then of the second, and so on.
@@ -331,6 +255,7 @@ def group_logprobs(
         [[False] * len(prompt) + [True] * len(completion) for prompt, completion in rows],
         temperature=temperature,
         with_entropy=with_entropy,
+        kernel=kernel,
     )
 
 
@@ -380,22 +305,24 @@ def sequence_logprobs(model: nn.Module, token_ids: Sequence[int], mask: Sequence
     return tree_logprobs(model, [token_ids], [mask]).logprobs_NT[0]
 
 
-def supports_shared_prompt(model: nn.Module) -> bool:
+def supports_shared_prompt(model: nn.Module, kernel: Kernel | None = None) -> bool:
     """Whether the packed pass gives what the model's own ``forward`` gives; run it once before training.
 
     Compares both on a short branching input, without gradient and with dropout off. False for models whose layers
-    carry state along the row (recurrent, convolutional), attention kernels that take no mask of this kind, and
-    outputs changed after the head (soft caps, scaled logits): use :func:`padded_logprobs` for them.
+    carry state along the row (recurrent, convolutional), attention kernels that take no mask of this kind, positions
+    that depend on the longest sequence of a pass, and outputs changed after the head (soft caps, scaled logits): use
+    :func:`padded_logprobs` for them. What shows in long inputs only is found by :func:`agrees_with_padded` on them.
 
     Args:
         model: a causal language model, plain or with adapters.
+        kernel: see :func:`tree_logprobs`.
 
     Returns:
         True when the largest difference is rounding: below a thousandth of what the prompt itself changes in the
         log-probabilities (a tenth in half precision).
     """
-    lm = _causal_lm(model)
-    if lm.config._attn_implementation not in ("sdpa", "eager"):
+    lm = causal_lm(model)
+    if lm.config._attn_implementation not in ("sdpa", "eager", PACKED) or positions_depend_on_length(lm.config):
         return False
     generator = torch.Generator().manual_seed(0)
     vocabulary = lm.config.get_text_config().vocab_size
@@ -406,19 +333,57 @@ def supports_shared_prompt(model: nn.Module) -> bool:
     start, stem = draw(5), draw(3)
     prompts = [start + draw(6), start + draw(4)]
     completions = [stem + draw(4), stem + draw(2), stem, draw(5)]
+    found = _both_ways(model, [(prompt, completions) for prompt in prompts], kernel)
+    if found is None:
+        return False
+    shared_NT, plain = found
+    effect = (plain[0] - plain[1]).abs().max()
+    return bool((shared_NT - torch.cat(plain)).abs().max() <= (0.1 if _is_half(lm) else 1e-3) * effect)
+
+
+def agrees_with_padded(
+    model: nn.Module, prompt_ids: Sequence[int], completions: Sequence[Sequence[int]], kernel: Kernel | None = None
+) -> bool:
+    """Whether packed and padded pass agree on one real group, without gradient and with dropout off.
+
+    For what :func:`supports_shared_prompt` cannot see in a few tokens: attention that leaves out distant tokens.
+
+    Args:
+        model: a causal language model, plain or with adapters.
+        prompt_ids: the prompt.
+        completions: at least two, so that the row branches.
+        kernel: see :func:`tree_logprobs`.
+
+    Returns:
+        True when the difference is at most a thousandth of the log-probabilities (a twentieth in half precision), by
+        Euclidean norm.
+    """
+    found = _both_ways(model, [(prompt_ids, completions)], kernel)
+    if found is None:
+        return False
+    shared_GT, (plain_GT,) = found
+    allowed = (5e-2 if _is_half(causal_lm(model)) else 1e-3) * plain_GT.norm() + 1e-3
+    return bool((shared_GT - plain_GT).norm() <= allowed)
+
+
+@torch.no_grad()
+def _both_ways(
+    model: nn.Module, groups: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], kernel: Kernel | None
+) -> tuple[Tensor, list[Tensor]] | None:
+    """Log-probabilities packed, ``(N, T)``, and padded, of each group; None where the packed pass fails."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            plain = [padded_logprobs(model, prompt, completions).logprobs_NT for prompt in prompts]
-            try:
-                shared_NT = group_logprobs(model, [(prompt, completions) for prompt in prompts]).logprobs_NT
-            except torch.OutOfMemoryError:
-                raise
-            except (AttributeError, RuntimeError, TypeError, ValueError, BadInput):
-                return False  # the architecture does not take such a mask
+        plain = [padded_logprobs(model, prompt, completions).logprobs_NT for prompt, completions in groups]
+        try:
+            return group_logprobs(model, groups, kernel=kernel).logprobs_NT, plain
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError, BadInput):
+            return None  # the architecture does not take such a mask
     finally:
         model.train(training)
-    effect = (plain[0] - plain[1]).abs().max()
-    half = lm.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
-    return bool((shared_NT - torch.cat(plain)).abs().max() <= (0.1 if half else 1e-3) * effect)
+
+
+def _is_half(lm: Any) -> bool:
+    return lm.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)

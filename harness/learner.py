@@ -6,8 +6,10 @@ import copy
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +18,17 @@ from torch import Tensor, nn
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
-from pivotgym.harness.forward import Logprobs, group_logprobs, padded_logprobs, supports_shared_prompt
+from pivotgym.harness.attention import Kernel, attention_weight, skips_masked, window_of
+from pivotgym.harness.forward import (
+    Logprobs,
+    agrees_with_padded,
+    causal_lm,
+    group_logprobs,
+    padded_logprobs,
+    supports_shared_prompt,
+)
 from pivotgym.harness.options import LoraOptions, OptimOptions
+from pivotgym.harness.packing import Group, Pack, plan_packs
 from pivotgym.harness.runs import adapter_digest, whole_folder, write_json
 
 LEARNER, REFERENCE = "default", "reference"
@@ -40,6 +51,7 @@ class Learner:
         temperature: the policy is the model's distribution at this temperature: :meth:`logprobs` divides by it.
         seed: of the adapter's initial weights.
         reference: whether a reference policy will be asked for.
+        reference_model: another model as the reference, instead of what training starts from.
         merged_sampler: with LoRA, keep a second copy of the adapted matrices with the adapter added in. Sampling is
             then a quarter faster (measured on a CPU), for the memory of those matrices.
     """
@@ -53,14 +65,16 @@ class Learner:
         warm_start: Path | None = None,
         seed: int = 0,
         reference: bool = False,
+        reference_model: nn.Module | None = None,
         merged_sampler: bool = False,
         temperature: float = 1.0,
     ) -> None:
         self.optim, self.temperature = optim, temperature
         self.lora = lora is not None
         self.warm = self.lora and warm_start is not None
-        self._frozen: nn.Module | None = None
-        self._shared: bool | None = None
+        self._frozen = None if reference_model is None else _freeze(reference_model)
+        reference = reference and self._frozen is None
+        self._ways: dict[int, _Way] = {}
         self._stale = True
         plain = _sharing_copy(model) if merged_sampler and self.lora else None
         if warm_start is not None:
@@ -79,7 +93,7 @@ class Learner:
             self.model = model
             model.requires_grad_(True)
             if reference:
-                self._frozen = copy.deepcopy(model).requires_grad_(False).eval()
+                self._frozen = _freeze(copy.deepcopy(model))
         self._sampler: nn.Module = self.model if plain is None else plain
         self._merged = [] if plain is None else _own_matrices(self.model, plain)
         # Never train mode: what trains must be the distribution that sampled, so nothing may drop out.
@@ -153,7 +167,21 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         return norm if finite else None
 
-    def logprobs(self, groups: Sequence[tuple[list[int], list[list[int]]]], model: nn.Module | None = None) -> Logprobs:
+    def packs(self, groups: Sequence[Group], budget: int, most: int | None = None) -> list[Pack]:
+        """Cuts a batch into forward passes for :meth:`logprobs`.
+
+        Args:
+            groups: prompts and completions.
+            budget: positions of a pass: distinct ones where the model takes packed rows, else with the padding.
+            most: at most so many groups in a pass.
+        """
+        way = self._way(self.model, groups)
+        lm = causal_lm(self.model)
+        dense = way.kernel == "dense" or not skips_masked(lm)
+        quadratic = attention_weight(lm) if way.shared and dense else 0.0
+        return plan_packs(groups, budget, shared=way.shared, quadratic=quadratic, most=most)
+
+    def logprobs(self, groups: Sequence[Group], model: nn.Module | None = None) -> Logprobs:
         """Log-probabilities and entropies of completions, at the learner's temperature.
 
         Each prompt is computed once where the model allows it.
@@ -166,10 +194,9 @@ class Learner:
             Rows are the completions of the first group, then of the second, and so on.
         """
         model = self.model if model is None else model
-        if self._shared is None:
-            self._shared = supports_shared_prompt(self.model)
-        if self._shared:
-            return group_logprobs(model, groups, temperature=self.temperature, with_entropy=True)
+        way = self._way(model, groups)
+        if way.shared:
+            return group_logprobs(model, groups, temperature=self.temperature, with_entropy=True, kernel=way.kernel)
         found = [
             padded_logprobs(model, prompt, completions, temperature=self.temperature, with_entropy=True)
             for prompt, completions in groups
@@ -179,6 +206,39 @@ class Learner:
             _stack([item.mask_NT for item in found]),
             _stack([item.entropy_NT for item in found if item.entropy_NT is not None]),
         )
+
+    def _way(self, model: nn.Module, groups: Sequence[Group]) -> _Way:
+        """How log-probabilities of these groups are computed with ``model``: as fast as was seen to be right.
+
+        The packed pass is compared with the padded one on a few tokens first, and again on a real group whenever one
+        is twice as long as any compared before. What disagrees is not used again.
+        """
+        way = self._ways.get(id(model))
+        if way is None:
+            # A few tokens are too short for the kernel of long rows to be chosen, so it is asked for.
+            long: Kernel = "flex" if next(model.parameters()).device.type == "cuda" else "blocks"
+            way = _Way(True) if supports_shared_prompt(model, long) else _Way(supports_shared_prompt(model), "dense")
+            self._ways[id(model)] = way
+        prompt, completions = max(groups, key=lambda group: len(group[0]) + max(map(len, group[1])))
+        length = len(prompt) + max(map(len, completions))
+        limit = window_of(causal_lm(model).config)
+        if not way.shared or (limit is not None and length > limit):
+            return _Way(False)
+        if length >= 2 * way.checked:
+            two = sorted({tuple(completion) for completion in completions}, key=len)[-2:]
+            if len(two) < 2:  # the last token branches off, so that there is something to mask
+                two.append((*two[0][:-1], 1 if two[0][-1] == 0 else 0))
+            pair = [list(completion) for completion in two]
+            while way.shared and not agrees_with_padded(model, prompt, pair, way.kernel):
+                if way.kernel is None:
+                    way.kernel = "dense"
+                else:
+                    way.shared = False
+                    warnings.warn(
+                        "packed and padded log-probabilities disagree: training on padded batches", stacklevel=2
+                    )
+            way.checked = length
+        return way
 
     # On disk --------------------------------------------------------------------------------------------------
 
@@ -221,6 +281,19 @@ class Learner:
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         state: JsonObject = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return state
+
+
+@dataclass
+class _Way:
+    """Whether a model takes packed rows, with which kernel, and up to which length in tokens that was checked."""
+
+    shared: bool
+    kernel: Kernel | None = None
+    checked: int = 64
+
+
+def _freeze(model: nn.Module) -> nn.Module:
+    return model.requires_grad_(False).eval()
 
 
 def _stack(parts: list[Tensor]) -> Tensor:

@@ -24,6 +24,9 @@ Scale = Literal["group", "batch", "none"]
 Baseline = Literal["mean", "leave_one_out"]
 Aggregate = Literal["token", "sequence", "constant"]
 KLEstimator = Literal["k1", "k2", "k3"]
+PolicyLoss = Literal["clip", "gspo", "cispo"]
+Level = Literal["token", "sequence"]
+Outside = Literal["truncate", "mask"]
 
 
 def masked_mean(values: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
@@ -175,8 +178,8 @@ def importance_weights(
     *,
     cap: float | None = 2.0,
     floor: float | None = None,
-    level: Literal["token", "sequence"] = "token",
-    outside: Literal["truncate", "mask"] = "truncate",
+    level: Level = "token",
+    outside: Outside = "truncate",
 ) -> Tensor:
     """Correction for a sampler that computes other probabilities than the trainer (other kernels, older weights).
 
@@ -211,6 +214,43 @@ def importance_weights(
         return weights_NT.masked_fill(~keep_NT, 0.0)
 
 
+@dataclass(frozen=True)
+class SamplerGap:
+    """How far the log-probabilities of sampler and trainer are apart on the same tokens and weights.
+
+    Attributes:
+        tokens: compared.
+        mean: mean absolute difference in nats.
+        largest: the largest.
+        kl: mean k3 estimate of KL(sampler || trainer).
+    """
+
+    tokens: int
+    mean: float
+    largest: float
+    kl: float
+
+    @classmethod
+    def between(cls, trainer_logprobs_NT: Tensor, sampler_logprobs_NT: Tensor, mask_NT: Tensor) -> SamplerGap:
+        """Measures it; tokens of which the sampler reported none (NaN) do not count. Shapes ``(N, T)``."""
+        known_NT = mask_NT.bool() & ~torch.isnan(sampler_logprobs_NT)
+        trainer_K, sampler_K = trainer_logprobs_NT.detach()[known_NT], sampler_logprobs_NT[known_NT]
+        if not len(trainer_K):
+            return cls(0, 0.0, 0.0, 0.0)
+        gap_K = (trainer_K - sampler_K).abs()
+        return cls(len(gap_K), float(gap_K.mean()), float(gap_K.max()), float(kl_k3(sampler_K, trainer_K).mean()))
+
+    @staticmethod
+    def merge(parts: list[SamplerGap]) -> SamplerGap:
+        """That of a whole batch."""
+        tokens = sum(part.tokens for part in parts)
+
+        def mean(name: str) -> float:
+            return float(sum(float(getattr(part, name)) * part.tokens for part in parts) / max(tokens, 1))
+
+        return SamplerGap(tokens, mean("mean"), max((part.largest for part in parts), default=0.0), mean("kl"))
+
+
 def loss_denominator(mask_NT: Tensor, aggregate: Aggregate = "token", max_length: int | None = None) -> float:
     """What the sum over a (micro-)batch is divided by; adds up over micro-batches.
 
@@ -239,41 +279,48 @@ class LossMetrics:
 
     Attributes:
         tokens: action tokens.
-        kl: mean estimate of the KL to the reference policy; 0 without one.
-        clip_fraction: share of tokens whose gradient the clip removed.
-        clip_fraction_low: of these, those below ``1 - clip_low`` with negative advantage.
-        clip_fraction_high: of these, those above ``1 + clip_high`` with positive advantage.
-        ratio_mean: mean of ``pi / pi_old``.
+        kl: mean estimate of the KL to the reference policy, over the tokens whose reference is known; 0 without one.
+        kl_tokens: how many those are.
+        clip_fraction: share of tokens whose gradient the clip removed (``cispo``: whose weight it holds at a bound).
+        clip_fraction_low: of these, those below ``1 - clip_low`` with negative advantage (``cispo``: with any).
+        clip_fraction_high: of these, those above ``1 + clip_high`` with positive advantage (``cispo``: with any), and
+            those above ``clip_cap`` with negative advantage.
+        ratio_mean: mean of ``pi / pi_old``, of a completion's tokens together with ``gspo``.
         ratio_max: largest ``pi / pi_old``.
         old_kl: mean k3 estimate of the KL from the policy that sampled.
+        weight_mean: mean of the importance weights; 1 without them.
     """
 
     tokens: int
     kl: float
+    kl_tokens: int
     clip_fraction: float
     clip_fraction_low: float
     clip_fraction_high: float
     ratio_mean: float
     ratio_max: float
     old_kl: float
+    weight_mean: float
 
 
 def merge_metrics(parts: list[LossMetrics]) -> LossMetrics:
     """Metrics of a whole batch from those of its micro-batches (means weighted by tokens)."""
-    tokens = sum(part.tokens for part in parts)
+    tokens, kl_tokens = (sum(getattr(part, name) for part in parts) for name in ("tokens", "kl_tokens"))
 
     def mean(name: str) -> float:
-        return sum(float(getattr(part, name)) * part.tokens for part in parts) / max(tokens, 1)
+        return float(sum(float(getattr(part, name)) * part.tokens for part in parts) / max(tokens, 1))
 
     return LossMetrics(
         tokens=tokens,
-        kl=mean("kl"),
+        kl=sum(part.kl * part.kl_tokens for part in parts) / max(kl_tokens, 1),
+        kl_tokens=kl_tokens,
         clip_fraction=mean("clip_fraction"),
         clip_fraction_low=mean("clip_fraction_low"),
         clip_fraction_high=mean("clip_fraction_high"),
         ratio_mean=mean("ratio_mean"),
         ratio_max=max((part.ratio_max for part in parts), default=0.0),
         old_kl=mean("old_kl"),
+        weight_mean=mean("weight_mean"),
     )
 
 
@@ -283,10 +330,12 @@ def grpo_loss(
     advantages_N: Tensor,
     mask_NT: Tensor,
     *,
+    loss: PolicyLoss = "clip",
     ref_logprobs_NT: Tensor | None = None,
     weights_NT: Tensor | None = None,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
+    clip_cap: float | None = None,
     beta: float = 0.0,
     kl: KLEstimator = "k3",
     kl_by_ratio: bool = True,
@@ -294,12 +343,22 @@ def grpo_loss(
     denominator: float | None = None,
     max_length: int | None = None,
 ) -> tuple[Tensor, LossMetrics]:
-    """Clipped policy-gradient loss with an optional KL term to a frozen reference policy.
+    """Policy-gradient loss with bounded ratios and an optional KL term to a frozen reference policy.
 
-    ``l = -w · min(rho · A, clip(rho, 1 - clip_low, 1 + clip_high) · A) + beta · KL`` a token, with
-    ``rho = pi / pi_old`` (PPO, Schulman et al. 2017, arXiv:1707.06347, eq. 7; with group advantages GRPO, Shao et al.
-    2024, arXiv:2402.03300, eq. 3; unequal clip bounds and the sum over tokens from DAPO, Yu et al. 2025,
-    arXiv:2503.14476). The sum over tokens is divided:
+    With ``rho = pi / pi_old`` of a token, ``A`` the completion's advantage and ``sg`` without gradient, a token's loss
+    is ``w · l + beta · KL``, where ``l`` is
+
+    - ``clip``: ``-min(rho · A, clip(rho, 1 - clip_low, 1 + clip_high) · A)`` (PPO, Schulman et al. 2017,
+      arXiv:1707.06347, eq. 7; with group advantages GRPO, Shao et al. 2024, arXiv:2402.03300, eq. 3; unequal clip
+      bounds from DAPO, Yu et al. 2025, arXiv:2503.14476, eq. 10). ``clip_cap`` bounds ``rho`` above where ``A`` is
+      negative too (dual clip, Ye et al. 2020, arXiv:1912.09729, eq. 5; INTELLECT-2, 2025, arXiv:2505.07291).
+    - ``gspo``: the same with one ratio a completion, ``exp`` of the mean of ``log rho`` over its tokens (GSPO, Zheng
+      et al. 2025, arXiv:2507.18071, eq. 5 and 7). It is meant with aggregation ``sequence`` and clip bounds of a few
+      1e-4.
+    - ``cispo``: ``-sg(clip(rho, 1 - clip_low, 1 + clip_high)) · A · log pi``: no token loses its gradient (MiniMax-M1,
+      2025, arXiv:2506.13585, eq. 4 and 5, with ``clip_low = 1``, no lower bound).
+
+    The sum over tokens is divided:
 
     - ``token``: by the number of action tokens of the whole batch (DAPO): each token counts the same.
     - ``sequence``: by the completion's own length, then by the number of completions (GRPO): each completion
@@ -312,13 +371,16 @@ def grpo_loss(
             still has its gradient).
         advantages_N: one advantage a completion.
         mask_NT: action tokens.
-        ref_logprobs_NT: under the reference policy; needed for ``beta`` > 0, otherwise only measured.
-        weights_NT: :func:`importance_weights`; multiply the clipped term, not the KL.
+        loss: see above.
+        ref_logprobs_NT: under the reference policy; needed for ``beta`` > 0, otherwise only measured. NaN where it is
+            unknown: there is no KL term there.
+        weights_NT: :func:`importance_weights`; multiply ``l``, not the KL.
         clip_low: how far ``rho`` may fall below 1.
-        clip_high: how far ``rho`` may rise above 1.
+        clip_high: how far it may rise above 1.
+        clip_cap: largest ``rho`` of all, for ``clip`` and ``gspo``; above ``1 + clip_high``. ``None`` is no bound.
         beta: weight of the KL term.
         kl: its estimator.
-        kl_by_ratio: multiply the KL of a token by ``rho``, with gradient: the gradient of the term is then an
+        kl_by_ratio: multiply the KL of a token by its own ``rho``, with gradient: the gradient of the term is then an
             unbiased one of the KL, also on-policy, where ``rho`` is 1 (DeepSeek-V3.2, 2025, arXiv:2512.02556).
             False is GRPO as first published.
         aggregate: see above.
@@ -330,7 +392,8 @@ def grpo_loss(
         The loss, a scalar to minimise, and its :class:`LossMetrics`.
 
     Raises:
-        BadInput: shapes that do not fit, ``beta`` without reference, a denominator that is not positive.
+        BadInput: shapes that do not fit, ``beta`` without reference, a denominator that is not positive, an unknown
+            loss or a cap that it does not have or that lies inside the clip bounds.
     """
     for name, value, shape in (
         ("old_logprobs_NT", old_logprobs_NT, logprobs_NT.shape),
@@ -341,6 +404,10 @@ def grpo_loss(
     ):
         if value is not None and value.shape != shape:
             raise BadInput(f"shape {tuple(value.shape)}, wanted {tuple(shape)}", field=name)
+    if loss not in ("clip", "gspo", "cispo"):
+        raise BadInput(f"{loss!r} is none of clip, gspo, cispo", field="loss")
+    if clip_cap is not None and (loss == "cispo" or clip_cap <= 1 + clip_high):
+        raise BadInput(f"{clip_cap} for loss {loss!r} with clip_high {clip_high}", field="clip_cap")
     if beta and ref_logprobs_NT is None:
         raise BadInput(f"beta is {beta} but there are no reference log-probabilities", field="ref_logprobs_NT")
     keep_NT = mask_NT.bool()
@@ -353,17 +420,29 @@ def grpo_loss(
     # Fill masked positions before any arithmetic: a NaN there would reach the gradient through 0 · NaN.
     policy_NT = logprobs_NT.masked_fill(~keep_NT, 0.0)
     old_NT = policy_NT.detach() if old_logprobs_NT is None else old_logprobs_NT.detach().masked_fill(~keep_NT, 0.0)
-    ratio_NT = (policy_NT - old_NT).exp()
+    log_ratio_NT = policy_NT - old_NT
     advantages_N1 = advantages_N.detach().to(policy_NT.dtype).unsqueeze(1)
+    if loss == "gspo":
+        lengths_N1 = keep_NT.sum(-1, keepdim=True).clamp(min=1)
+        ratio_NT = (log_ratio_NT.sum(-1, keepdim=True) / lengths_N1).exp().expand_as(policy_NT)
+    else:
+        ratio_NT = log_ratio_NT.exp()
     clipped_NT = ratio_NT.clamp(1 - clip_low, 1 + clip_high)
-    token_loss_NT = -torch.minimum(ratio_NT * advantages_N1, clipped_NT * advantages_N1)
+    if loss == "cispo":
+        token_loss_NT = -clipped_NT.detach() * advantages_N1 * policy_NT
+    else:
+        capped_NT = ratio_NT if clip_cap is None else ratio_NT.clamp(max=clip_cap)
+        token_loss_NT = -torch.minimum(capped_NT * advantages_N1, clipped_NT * advantages_N1)
     if weights_NT is not None:
-        token_loss_NT = token_loss_NT * weights_NT.detach()
-    kl_NT: Tensor | None = None
+        token_loss_NT = token_loss_NT * weights_NT.detach().masked_fill(~keep_NT, 0.0)
+    kl_NT, known_NT = torch.zeros_like(policy_NT), torch.zeros_like(keep_NT)
     if ref_logprobs_NT is not None:
-        kl_NT = kl_divergence(policy_NT, ref_logprobs_NT.detach().masked_fill(~keep_NT, 0.0), kl)
+        known_NT = keep_NT & ~torch.isnan(ref_logprobs_NT)
+        reference_NT = torch.where(known_NT, ref_logprobs_NT.detach(), policy_NT.detach())
+        kl_NT = kl_divergence(policy_NT, reference_NT, kl)
         if kl_by_ratio:
-            kl_NT = kl_NT * ratio_NT
+            kl_NT = kl_NT * log_ratio_NT.exp()
+        kl_NT = kl_NT.masked_fill(~known_NT, 0.0)
         if beta:
             token_loss_NT = token_loss_NT + beta * kl_NT
     token_loss_NT = token_loss_NT.masked_fill(~keep_NT, 0.0)
@@ -373,18 +452,23 @@ def grpo_loss(
         total = token_loss_NT.sum()
 
     with torch.no_grad():
-        low_NT = (ratio_NT < 1 - clip_low) & (advantages_N1 < 0)
-        high_NT = (ratio_NT > 1 + clip_high) & (advantages_N1 > 0)
+        low_NT, high_NT = ratio_NT < 1 - clip_low, ratio_NT > 1 + clip_high
+        if loss != "cispo":
+            low_NT, high_NT = low_NT & (advantages_N1 < 0), high_NT & (advantages_N1 > 0)
+        if clip_cap is not None:
+            high_NT = high_NT | ((ratio_NT > clip_cap) & (advantages_N1 < 0))
         low, high = (float(masked_mean(x_NT.to(ratio_NT.dtype), keep_NT)) for x_NT in (low_NT, high_NT))
         tokens = int(keep_NT.sum())
         metrics = LossMetrics(
             tokens=tokens,
-            kl=0.0 if kl_NT is None else float(masked_mean(kl_NT, keep_NT)),
+            kl=float(masked_mean(kl_NT, known_NT)),
+            kl_tokens=int(known_NT.sum()),
             clip_fraction=low + high,
             clip_fraction_low=low,
             clip_fraction_high=high,
             ratio_mean=float(masked_mean(ratio_NT, keep_NT)),
             ratio_max=float(ratio_NT[keep_NT].max()) if tokens else 0.0,
             old_kl=float(masked_mean(kl_k3(old_NT, policy_NT), keep_NT)),
+            weight_mean=1.0 if weights_NT is None else float(masked_mean(weights_NT.to(ratio_NT.dtype), keep_NT)),
         )
     return total / denominator, metrics

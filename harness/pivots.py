@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_jsonl, read_rows, write_rows
-from pivotgym.envs.trajectory import JsonObject, Trajectory
+from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
 from pivotgym.harness.profiling import split_ids, split_key, trajectories_file
 from pivotgym.harness.runs import derive_seed
 from pivotgym.harness.turns import Candidate
@@ -34,7 +34,12 @@ class FilterConfig(BaseModel):
         keep_unfaithful: keep candidates whose replay differs from the recording.
         heldout: share of trajectories (or tasks) whose pivots are held out for evaluation.
         split_by: what the split keeps together; by task, no trial of a task is on both sides.
-        seed: of the split.
+        seed: of the split, and of the choice by ``target``.
+        limit: at most so many training pivots, by :func:`select_by_difficulty`; None keeps all.
+        target: the pass rate those should be near.
+        width: how near, a standard deviation.
+        drop_shared: drop held-out pivots at whose very state a training pivot stands too. With a split by task there
+            are none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +50,10 @@ class FilterConfig(BaseModel):
     heldout: float = Field(0.2, ge=0, lt=1)
     split_by: Literal["trajectory", "task"] = "task"
     seed: int = 0
+    limit: int | None = Field(None, ge=1)
+    target: float = Field(0.5, ge=0, le=1)
+    width: float = Field(0.25, gt=0)
+    drop_shared: bool = False
 
 
 class Pivot(BaseModel):
@@ -80,6 +89,8 @@ _REASONS = (
     "always_equal",
     "too_easy",
     "too_hard",
+    "dropped_shared",
+    "over_limit",
 )
 
 
@@ -98,11 +109,14 @@ class FilterReport:
         always_equal: every reward the same, in between.
         too_easy: mean above ``max_mean``.
         too_hard: mean below ``min_mean``.
+        dropped_shared: its trajectory is held out, but a training pivot stands at the very same state.
+        over_limit: left out by ``limit``.
         pivots: kept.
         train: kept for training.
         heldout: kept for evaluation.
         train_trajectories: recordings the training pivots are from.
         heldout_trajectories: recordings the held-out pivots are from.
+        shared_states: held-out pivots kept although a training pivot stands at the same state.
     """
 
     candidates: int = 0
@@ -115,11 +129,14 @@ class FilterReport:
     always_equal: int = 0
     too_easy: int = 0
     too_hard: int = 0
+    dropped_shared: int = 0
+    over_limit: int = 0
     pivots: int = 0
     train: int = 0
     heldout: int = 0
     train_trajectories: int = 0
     heldout_trajectories: int = 0
+    shared_states: int = 0
     settings: JsonObject = field(default_factory=dict)
 
     def row(self) -> JsonObject:
@@ -184,6 +201,9 @@ def make_pivots(
 ) -> list[Pivot]:
     """Joins kept rows with their recordings and splits them into training and held-out pivots.
 
+    Two trajectories of one task begin at the same state. Where the split goes by trajectory, a held-out pivot may
+    stand at a state that is trained on; ``drop_shared`` leaves those out (:func:`held_out_in_earnest`).
+
     Raises:
         BadInput: a row names a trajectory or a turn that is not there.
     """
@@ -199,7 +219,7 @@ def make_pivots(
             raise BadInput(f"trajectory {row['trajectory']!r} has no turn {row['turn']}", field="turn")
     keys = {name: split_key(item, config.split_by) for name, item in by_id.items()}
     _, held = split_ids(keys.values(), config.heldout, config.seed)
-    return [
+    joined = [
         Pivot(
             trajectory=by_id[row["trajectory"]],
             turn=row["turn"],
@@ -208,6 +228,20 @@ def make_pivots(
         )
         for row in rows
     ]
+    return held_out_in_earnest(joined) if config.drop_shared else joined
+
+
+def state_key(pivot: Pivot) -> str:
+    """A name of the state a pivot stands at: equal for equal tasks and equal messages so far."""
+    task = pivot.trajectory.task
+    prefix = [message.model_dump(mode="json", exclude={"source"}) for message in pivot.trajectory.prefix(pivot.turn)]
+    return digest(canonical_json([None if task is None else task.key, prefix]))
+
+
+def held_out_in_earnest(pivots: Sequence[Pivot]) -> list[Pivot]:
+    """The pivots without held-out ones whose very state a training pivot has."""
+    trained = {state_key(pivot) for pivot in pivots if pivot.split == "train"}
+    return [pivot for pivot in pivots if pivot.split == "train" or state_key(pivot) not in trained]
 
 
 def filter_file(profile: Path, out: Path, config: FilterConfig | None = None) -> FilterReport:
@@ -227,6 +261,17 @@ def filter_file(profile: Path, out: Path, config: FilterConfig | None = None) ->
     if not report.candidates:
         raise BadInput("the profile is empty", file=profile)
     pivots = make_pivots(kept, read_jsonl(trajectories_file(profile)), config) if kept else []
+    report.shared_states = len(pivots) - len(held_out_in_earnest(pivots))
+    report.dropped_shared = len(kept) - len(pivots)
+    whole = len(pivots)
+    if config.limit is not None:
+        training = [pivot for pivot in pivots if pivot.split == "train"]
+        chosen_ids = set(
+            map(id, select_by_difficulty(training, config.limit, config.target, config.width, config.seed))
+        )
+        pivots = [pivot for pivot in pivots if pivot.split == "heldout" or id(pivot) in chosen_ids]
+    report.over_limit = whole - len(pivots)
+    report.pivots = len(pivots)
     for side in ("train", "heldout"):
         chosen = [pivot for pivot in pivots if pivot.split == side]
         setattr(report, side, len(chosen))
@@ -253,6 +298,70 @@ def load_pivots(path: Path) -> list[Pivot]:
             first = error.errors()[0]
             raise BadInput(first["msg"], file=path, line=number, field=".".join(map(str, first["loc"]))) from error
     return pivots
+
+
+def pass_rate(pivot: Pivot) -> float:
+    """Mean reward of the pivot when it was profiled.
+
+    Raises:
+        BadInput: the pivot was never profiled.
+    """
+    mean = pivot.profile.get("mean")
+    if mean is None:
+        raise BadInput(f"turn {pivot.turn} of {pivot.trajectory.id} has no profile", field="profile.mean")
+    return float(mean)
+
+
+def select_by_difficulty(
+    pivots: Sequence[Pivot], count: int, target: float = 0.5, width: float = 0.25, seed: int = 0
+) -> list[Pivot]:
+    """At most ``count`` of the pivots, drawn without replacement by how near their pass rate is to ``target``.
+
+    A pivot's weight is ``exp(-(rate - target)^2 / (2 width^2))``, the Gaussian target over pass rates of NVIDIA's
+    Nemotron 3 recipes (arXiv:2604.12374, section 3.2.4). Drawn by the largest ``log(weight) + Gumbel noise``
+    (Efraimidis & Spirakis 2006, in the form of Kool et al. 2019, arXiv:1903.06059).
+
+    Args:
+        pivots: with their profiles.
+        count: how many.
+        target: the pass rate wanted.
+        width: standard deviation of the target; small ones take the nearest, large ones anything.
+        seed: of the noise.
+
+    Returns:
+        The chosen, in their order.
+    """
+    if count >= len(pivots):
+        return list(pivots)
+    rates_P = np.array([pass_rate(pivot) for pivot in pivots])
+    noise_P = np.random.default_rng(derive_seed(seed, "difficulty", target, width)).gumbel(size=len(pivots))
+    keys_P = -((rates_P - target) ** 2) / (2 * width * width) + noise_P
+    return [pivots[index] for index in sorted(np.argsort(-keys_P, kind="stable")[:count].tolist())]
+
+
+class Curriculum(BaseModel):
+    """A target pass rate that moves over training, usually from easy to hard.
+
+    Attributes:
+        start: target of the first step.
+        end: target of the last.
+        width: standard deviation of the target.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: float = Field(0.7, ge=0, le=1)
+    end: float = Field(0.3, ge=0, le=1)
+    width: float = Field(0.2, gt=0)
+
+    def target(self, number: int, steps: int) -> float:
+        """The target of step ``number`` (from 1) of ``steps``: on the straight line from start to end."""
+        return self.start + (self.end - self.start) * min(1.0, (number - 1) / max(steps - 1, 1))
+
+    def batch(self, pivots: Sequence[Pivot], size: int, number: int, steps: int, seed: int) -> list[Pivot]:
+        """The pivots of step ``number``: a function of its arguments alone, so that a resumed run needs no memory."""
+        chosen = derive_seed(seed, "curriculum", number)
+        return select_by_difficulty(pivots, size, self.target(number, steps), self.width, chosen)
 
 
 def thin(pivots: list[Pivot], limit: int | None, seed: int) -> list[Pivot]:

@@ -1,4 +1,4 @@
-"""Profiling: ``K`` judged actions of a frozen policy at every candidate turn.
+"""Profiling: ``K`` judged actions of a frozen policy at every candidate turn, fewer where the outcome is clear.
 
 The work is cut into fixed chunks of candidates. A chunk is sampled as one batch with a seed of its own, and its rows
 are appended together, so a row never depends on where an earlier run was stopped: killed and resumed profiles have
@@ -31,6 +31,7 @@ from pivotgym.harness.runs import (
     no_progress,
     policy_fingerprint,
 )
+from pivotgym.harness.sequential import SequentialOptions, Stop, decide, looks
 from pivotgym.harness.turns import Candidate, TurnResult, TurnRunner
 from pivotgym.verifiers.base import Verifier
 
@@ -58,6 +59,11 @@ class ProfileConfig(BaseModel):
         strict: states whose replay differs from the recording count as not restorable.
         workers: threads that restore and judge.
         attempts: tries before a failure of the infrastructure is recorded as one.
+        stop_error: stop sampling a candidate early when its first rewards are all 0 or all 1; this is the largest
+            probability of so losing a candidate whose success probability is at least ``stop_margin`` from 0 and 1
+            (see :mod:`pivotgym.harness.sequential`). None draws all K.
+        stop_margin: see ``stop_error``.
+        stop_above: stop sampling a candidate once its mean is sure to be above this, the filter's ``max_mean``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,10 +84,23 @@ class ProfileConfig(BaseModel):
     strict: bool = False
     workers: int = Field(2, ge=1)
     attempts: int = Field(3, ge=1)
+    stop_error: float | None = Field(None, gt=0, lt=1)
+    stop_margin: float = Field(0.25, gt=0, le=0.5)
+    stop_above: float | None = Field(None, ge=0, le=1)
 
     def results_depend_on(self) -> JsonObject:
         """The fields that change results (threads and retries do not)."""
-        return self.model_dump(exclude={"workers", "attempts"})
+        left_out = {"workers", "attempts"}
+        if self.sequential is None:  # a profile of K samples each is one whatever the margin
+            left_out |= {"stop_error", "stop_margin", "stop_above"}
+        return self.model_dump(exclude=left_out)
+
+    @property
+    def sequential(self) -> SequentialOptions | None:
+        """When to stop early; None where every candidate gets all K."""
+        if self.stop_error is None and self.stop_above is None:
+            return None
+        return SequentialOptions(error=self.stop_error, margin=self.stop_margin, max_mean=self.stop_above)
 
 
 def split_ids(ids: Iterable[str], fraction: float, seed: int) -> tuple[set[str], set[str]]:
@@ -190,19 +209,65 @@ def profile(
             attempts=config.attempts,
         ) as runner:
             for number in range(math.ceil(len(rows) / config.chunk), len(chunks)):
-                sampling = Sampling(
-                    config.temperature, config.top_p, config.max_tokens, derive_seed(config.seed, "profile", number)
-                )
                 with CostMeter(out.parent, "profile", number, policy) as meter:
-                    results = runner.run(policy, chunks[number], config.rollouts, sampling)
+                    results, stops = _profile_chunk(runner, policy, chunks[number], config, number)
                     meter.cost.rollout_turns += sum(len(result.completions) for result in results)
                     meter.cost.env_actions += sum(result.env_actions for result in results)
-                fresh = [result_row(result) for result in results]
+                fresh = [
+                    {**result_row(result), **({} if config.sequential is None else {"stopped": stop})}
+                    for result, stop in zip(results, stops, strict=True)
+                ]
                 _append_together(out, fresh)
                 rows += fresh
                 figures = {"pivots": sum(1 for row in rows if (row["var"] or 0) > 0)}
                 progress("profile", len(rows), len(candidates), figures)
     return rows
+
+
+def _profile_chunk(
+    runner: TurnRunner, policy: Policy, chunk: list[Candidate], config: ProfileConfig, number: int
+) -> tuple[list[TurnResult], list[Stop | None]]:
+    """The results of a chunk, and why each candidate was stopped early.
+
+    With sequential testing in rounds: what a round samples depends on the chunk, the round, and which candidates the
+    rounds before left open, all of which the settings and the seed fix.
+    """
+    results: list[TurnResult] = []
+    stops: list[Stop | None] = [None] * len(chunk)
+    options = config.sequential
+    open_ = list(range(len(chunk)))
+    drawn = 0
+    for place, upto in enumerate([config.rollouts] if options is None else looks(config.rollouts, options)):
+        parts = ["profile", number] if place == 0 else ["profile", number, place]
+        sampling = Sampling(config.temperature, config.top_p, config.max_tokens, derive_seed(config.seed, *parts))
+        found = runner.run(policy, [chunk[index] for index in open_], upto - drawn, sampling)
+        if place == 0:
+            results = found
+        else:
+            for index, more in zip(open_, found, strict=True):
+                results[index] = joined(results[index], more)
+        drawn = upto
+        if options is not None:
+            for index in open_:
+                if results[index].status == "ok":
+                    stops[index] = decide(results[index].rewards, config.rollouts, options)
+        open_ = [index for index in open_ if results[index].status == "ok" and stops[index] is None]
+        if not open_:
+            break
+    return results, stops
+
+
+def joined(first: TurnResult, more: TurnResult) -> TurnResult:
+    """Two rounds of samples at one candidate as one result; a failure of the second is one of the whole."""
+    return TurnResult(
+        candidate=first.candidate,
+        status=more.status,
+        error=more.error,
+        completions=[*first.completions, *more.completions],
+        verdicts=[*first.verdicts, *more.verdicts] if more.status == "ok" else [],
+        report=first.report,
+        env_actions=first.env_actions + more.env_actions,
+    )
 
 
 def result_row(result: TurnResult) -> JsonObject:

@@ -26,6 +26,7 @@ from transformers import (
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness import forward
+from pivotgym.harness.attention import tree_mask
 from pivotgym.harness.forward import (
     Logprobs,
     PrefixTree,
@@ -198,7 +199,7 @@ def test_tree_against_brute_force() -> None:
             assert [tree.token_ids[node] for node in path] == sequence
             assert [tree.depths[node] for node in path] == list(range(len(sequence)))
             spelled.update({node: tuple(sequence[: n + 1]) for n, node in enumerate(path)})
-        sees = tree.attention_mask(torch.device("cpu"))[0, 0]
+        sees = tree_mask(tree, torch.device("cpu"))[0, 0]
         for i, a in spelled.items():
             for j, b in spelled.items():
                 assert bool(sees[i, j]) == (a[: len(b)] == b)
