@@ -203,8 +203,8 @@ def _line(node: JsonObject, depth: int, above: str, document: Document, generic:
     if node.get("ignored") or role in _LEFT_OUT_ROLES or "name" not in node:
         return None
     name = str(node["name"].get("value", "")).replace("\xa0", " ").strip()[:MAX_NAME]
-    if role == "StaticText" and name and name in above:
-        return None
+    if role == "StaticText" and (name in above if name else generic):
+        return None  # told already; or white space, which Chromium lists or not by how its line was laid out when
     element = document.elements.get(node.get("backendDOMNodeId", -1))
     attributes = list(_attributes(node))
     clickable = element is not None and element.clickable

@@ -80,7 +80,7 @@ def test_rows_say_what_happened(tmp_path: Path) -> None:
     assert [row["rewards"] for row in rows] == [[1, 0, 1, 0], [1, 1, 1, 1], [1, 0, 1, 0]]
     assert [row["mean"] for row in rows] == [0.5, 1.0, 0.5]
     assert rows[0]["var"] == pvariance([1, 0, 1, 0]) == 0.25
-    assert rows[0]["restore"] == {"faithful": True, "fidelity": 1.0, "diverged": []}
+    assert rows[0]["restore"] == {"faithful": True, "fidelity": 1.0, "errors": [], "diverged": []}
     assert {verdict["rule"] for verdict in rows[0]["verdicts"]} == {"effects"}
     assert not any("seconds" in row for row in rows)
     assert total_costs(tmp_path)["profile"].rollout_turns == 12
