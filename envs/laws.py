@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -358,11 +359,10 @@ def _held() -> dict[str, int]:
     proc = Path("/proc/self")
     if proc.is_dir():  # elsewhere than on Linux only threads are counted
         held["open files"] = len(list((proc / "fd").iterdir()))
-        held["child processes"] = sum(
-            len((task / "children").read_text().split())
-            for task in (proc / "task").iterdir()
-            if (task / "children").exists()
-        )
+        held["child processes"] = 0
+        for task in (proc / "task").iterdir():
+            with contextlib.suppress(OSError):  # the thread has just ended, or the kernel does not tell
+                held["child processes"] += len((task / "children").read_text().split())
     return held
 
 

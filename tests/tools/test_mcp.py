@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -256,12 +257,13 @@ def test_a_server_that_does_not_come_up_is_an_error(server: dict[str, Any], told
 
 
 def children() -> set[str]:
-    return {
-        child
-        for task in Path("/proc/self/task").iterdir()
-        for child in (task / "children").read_text().split()
-        if b"notes_server" in Path(f"/proc/{child}/cmdline").read_bytes()
-    }
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread, or a child, that has just ended
+            for child in (task / "children").read_text().split():
+                if b"notes_server" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.add(child)
+    return found
 
 
 def test_closing_ends_the_server_and_the_thread() -> None:
