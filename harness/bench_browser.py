@@ -32,6 +32,7 @@ from pivotgym.envs.browser.apps.taskset import bundled_trajectories
 from pivotgym.envs.browser.engine import program, shutdown
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.miniwob import browsergym_seed, miniwob_task
+from pivotgym.envs.browser.slots import RECENT
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
 from pivotgym.envs.snapshots import SnapshotStore
 from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
@@ -40,9 +41,11 @@ from pivotgym.harness.figures import Figure, Figures
 OURS, PEER, RATIO = "pivotgym", "browsergym", "browsergym over pivotgym"
 RESET, STEP, RESTORE = "reset", "step with a fresh tree", "restore of turn 5"
 AGAIN = "reset to the page that was reset to before"
-IN_A_ROW = "the same restore again, five in a row, each"
+IN_A_ROW = "the same restore again, five in a row without a pause, each"
 PREPARED = "the same restore after two idle seconds"
 TURN, AT_ONCE, SEED = 5, 16, 3
+THINK_SECONDS = 0.25
+"""What a model takes at least to answer: so long no environment is asked for anything before a reset or a restore."""
 PAUSE_SECONDS = 2.0
 """Idle time in which a session for a state that was restored before may be prepared; that has a row of its own."""
 TARGETS: dict[tuple[str, str], float] = {(RATIO, RESET): 20.0, (RATIO, STEP): 15.0, (OURS, RESTORE): 60.0}
@@ -70,6 +73,8 @@ TASKS: dict[str, tuple[Move, ...]] = {
     ),
 }
 """What is done on each page: the first five moves lead to the turn that is restored, the last one is one more."""
+OTHER = "click-button"
+"""What is open before the first of them."""
 SERVED = ("bundled-shop.use_voucher-0", "bundled-tracker.create_label-0")
 """Recordings of the applications, whose server's state is restored too."""
 _WORKER = Path(__file__).with_name("bench_browser_peer.py")
@@ -108,12 +113,13 @@ def bench_browser(
         # Each round has another seed and goes through all pages: nothing timed was opened or prepared before, but for
         # what the rows' names say.
         for number in range(repeats + 1):
+            tell(f"round {number} of {repeats}")
+            found = _round(env, SEED + number)
             for name, moves in TASKS.items():
-                tell(f"round {number} of {repeats}: {name}")
-                found = _round(env, name, moves, SEED + number)
+                tell(f"round {number} of {repeats}: {name} in BrowserGym")
                 beside = peer.round(name, moves, SEED + number) if peer is not None else None
                 if number:
-                    _note(ours, theirs, ratios, found, beside)
+                    _note(ours, theirs, ratios, found[name], beside)
         env.close()
         for name in SERVED:
             tell(name)
@@ -157,23 +163,42 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _round(env: BrowserEnv, name: str, moves: Sequence[Move], seed: int) -> Times:
-    """A reset, a step for each move, then turn 5 restored: once, five times more in a row, and after a pause."""
-    times: Times = {}
+def _round(env: BrowserEnv, seed: int) -> dict[str, Times]:
+    """Every page: one episode after the other, then the restores."""
+    other = miniwob_task(OTHER, browsergym_seed(seed))
+    for _ in range(RECENT):  # so that no page stands by that the last round asked for
+        env.reset(options={"task": other})
+    time.sleep(PAUSE_SECONDS)
+    env.reset(options={"task": other})
+    times: dict[str, Times] = {name: {} for name in TASKS}
+    rows = [_episode(env, name, seed, times[name]) for name in TASKS]
+    for row in rows:
+        _restores(env, row, times[row.id])
+    return times
+
+
+def _episode(env: BrowserEnv, name: str, seed: int, times: Times) -> Trajectory:
+    """A reset, and a step for each move."""
     task = miniwob_task(name, browsergym_seed(seed))
     with _timed(times, RESET):
         env.reset(options={"task": task})
-    for number, move in enumerate(moves):
+    for number, move in enumerate(TASKS[name]):
         action = _action(env.messages[-1].text, move, number)
         with _timed(times, STEP):
             env.step(action)
         if "\nError: " in env.messages[-1].text:
             raise InfrastructureError(f"{name}: move {number} cannot be made: {env.messages[-1].text[:300]}")
-    row = Trajectory(id=name, task=task, tools=env.tools, messages=[message.clone() for message in env.transcript])
+    return Trajectory(id=name, task=task, tools=env.tools, messages=[message.clone() for message in env.transcript])
+
+
+def _restores(env: BrowserEnv, row: Trajectory, times: Times) -> None:
+    """Turn 5 restored: once, five times more in a row, and after a long pause."""
     env.reset(options={"trajectory": row, "turn": TURN})  # keeps the state
-    env.reset(options={"task": task})
+    env.reset(options={"task": row.task})
+    time.sleep(THINK_SECONDS)
     with _timed(times, AGAIN):
-        env.reset(options={"task": task})
+        env.reset(options={"task": row.task})
+    time.sleep(THINK_SECONDS)
     with _timed(times, RESTORE):
         _restore(env, row)
     began = time.perf_counter()
@@ -183,7 +208,6 @@ def _round(env: BrowserEnv, name: str, moves: Sequence[Move], seed: int) -> Time
     time.sleep(PAUSE_SECONDS)
     with _timed(times, PREPARED):
         _restore(env, row)
-    return times
 
 
 def _restore(env: BrowserEnv, row: Trajectory) -> None:

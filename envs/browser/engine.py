@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pivotgym.envs.browser.fonts import warn_of_fonts
 from pivotgym.envs.errors import InfrastructureError, MissingExtra
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ _ARGUMENTS = (
     "--force-color-profile=srgb",
     "--force-device-scale-factor=1",
     "--disable-auto-reload",  # of pages that failed, after some seconds
+    "--disable-partial-raster",  # edges drawn over what was there before differ in the last bit of their colour
     "--hide-scrollbars",
     "--mute-audio",
 )
@@ -102,7 +104,24 @@ P = TypeVar("P", bound=Part)
 class _Running:
     browser: Browser | None = None
     playwright: Playwright | None = None
+    driver: asyncio.subprocess.Process | None = None
     container: Container | None = None
+
+    def alive(self) -> bool:
+        """Whether it can be asked for pages. Playwright calls a browser connected whose driver has died."""
+        if self.browser is None or not self.browser.is_connected():
+            return False
+        return self.driver is None or self.driver.returncode is None
+
+
+def _driver(manager: Any) -> asyncio.subprocess.Process | None:
+    """The process that Playwright started for ``manager``; None where a version of it keeps it elsewhere."""
+    for holder in ("_client", "_connection"):  # since 1.65, before
+        transport = getattr(getattr(manager, holder, None), "_transport", None)
+        process = getattr(transport, "_proc", None)
+        if isinstance(process, asyncio.subprocess.Process):
+            return process
+    return None
 
 
 class Engine:
@@ -176,7 +195,7 @@ class Engine:
             self._starting = asyncio.Lock()
         async with self._starting:
             found = self._running.get(image)
-            if found is not None and found.browser is not None and found.browser.is_connected():
+            if found is not None and found.browser is not None and found.alive():
                 return found.browser
             if found is not None:
                 self._dead.append(self._running.pop(image))
@@ -223,7 +242,11 @@ class Engine:
 
             begun.container = await asyncio.to_thread(Container, image)
             path = str(begun.container.program)
-        begun.playwright = await async_playwright().start()
+        else:
+            await asyncio.to_thread(warn_of_fonts)
+        manager = async_playwright()
+        begun.playwright = await manager.start()
+        begun.driver = _driver(manager)
         begun.browser = await begun.playwright.chromium.launch(
             executable_path=path,
             headless=True,
@@ -275,8 +298,7 @@ class Engine:
     def _abandon(self) -> None:
         """In a forked child: the browser is the parent's, and must end with it although this process lives on."""
         for one in [*self._running.values(), *self._dead]:
-            connection = getattr(one.playwright, "_connection", None)
-            transport = getattr(getattr(getattr(connection, "_transport", None), "_proc", None), "_transport", None)
+            transport: Any = getattr(one.driver, "_transport", None)
             for number in (0, 1):
                 pipe = transport.get_pipe_transport(number) if transport is not None else None
                 handle = pipe.get_extra_info("pipe") if pipe is not None else None

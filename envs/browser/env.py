@@ -46,6 +46,10 @@ class BrowserConfig(EnvConfig):
     backend: Literal["local", "docker"] = "local"
     image: str = ""
 
+    def placement(self) -> dict[str, float]:
+        """What a node must have for such an environment (see :mod:`pivotgym.harness.cluster`)."""
+        return {"docker" if self.backend == "docker" else "browser": 1}
+
 
 class BrowserEnv(AgentEnv):
     """Tasks in a real Chromium; every state can be gone back to."""

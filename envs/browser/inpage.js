@@ -112,10 +112,11 @@
   // An element that is hidden or disabled while it has the focus loses it with one of the next frames, whenever that is.
   const drawn = () => new N.Promise((go) => { N.frame(() => go()); N.setTimeout(go, 500); });
   // What comes to lie under the mouse without a movement is told so with one of the next frames, whenever that is.
+  const leftOf = getter(MouseEvent.prototype, "clientX"), topOf = getter(MouseEvent.prototype, "clientY");
   let mouse = null, over = null;
   const see = (event) => {
     if (!event.isTrusted) return;
-    mouse = [event.clientX, event.clientY];
+    mouse = [leftOf(event), topOf(event)];
     over = event.type === "mouseout" ? event.relatedTarget : event.target;
   };
   for (const type of ["mouseover", "mouseout", "mousemove", "mousedown", "mouseup"]) {
@@ -494,10 +495,12 @@
     }
     return element ? ids.get(element) ?? null : null;
   };
+  let saves = 0;
   const size = () => {
     const root = document.documentElement;
-    return [all(document, "*").length, root ? text(root).length : 0, clip, location.href, document.title];
+    return [all(document, "*").length, root ? text(root).length : 0, clip, location.href, document.title, saves];
   };
+  const nameOf = getter(window, "name");
   const report = () => {
     const list = mark();
     return {
@@ -505,7 +508,7 @@
       scroll: scrolled(list), local: stored("localStorage"), session: stored("sessionStorage"),
       selection: N.String(window.getSelection() ?? "").slice(0, 2000), said, saidInAll, now,
       dom: document.documentElement ? hash(outer(document.documentElement)) : "",
-      view: [window.innerWidth, window.innerHeight], born: actions ? null : born,
+      view: [window.innerWidth, window.innerHeight], name: nameOf(window), born: actions ? null : born,
     };
   };
 
@@ -516,6 +519,10 @@
   const silence = method(Event.prototype, "stopImmediatePropagation");
   const command = method(Document.prototype, "execCommand");
   const prevented = getter(Event.prototype, "defaultPrevented");
+  // Links that save what they lead to: nothing tells when that is under way.
+  listen(window, "click", (event) => {
+    try { if (closest(event.target, "a[download]")) saves += 1; } catch { /* not at an element */ }
+  }, true);
   const chosen = () => {
     const field = document.activeElement;
     if (field && typeof field.selectionStart === "number") {

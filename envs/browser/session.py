@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pivotgym.envs.browser.contexts import Kind, Preload, Slot
 from pivotgym.envs.browser.engine import BrowserGone
 from pivotgym.envs.browser.landing import Landing, Shallow, order, requested
 from pivotgym.envs.browser.perform import ActionError, perform
 from pivotgym.envs.browser.proxy import SiteHost, request_of
-from pivotgym.envs.browser.slots import Kind, Preload, Slot, Slots
+from pivotgym.envs.browser.slots import Slots
 from pivotgym.envs.browser.tab import Moved, PageFault, ScriptError, Tab
 from pivotgym.envs.browser.tasks import BrowserTask, PageView
 from pivotgym.envs.trajectory import JsonObject
@@ -60,7 +61,9 @@ class Session:
         probe: str | None = None,
         preload: Preload | None = None,
         image: str = "",
+        ahead: bool = False,
     ) -> None:
+        self._ahead = ahead
         self._slots, self._spec, self._host = slots, spec, host
         self._setup, self._probe, self._preload, self._image = setup, probe, preload, image
         self._slot: Slot | None = None
@@ -74,6 +77,7 @@ class Session:
         self.mouse: tuple[float, float] = (0.0, 0.0)
         self.told: list[str] = []
         self.landing: Landing | None = None
+        self.answer: Any = None
         self._asides: set[str] = set()
         self._shallow = self._held = False
         self._turns = 0
@@ -100,13 +104,17 @@ class Session:
             if failed:
                 self._host.refuse(failed)
             await self._settle(spec.step_ms)
-            await self.active.send("Page.resetNavigationHistory")
+            cleared = asyncio.ensure_future(self.active.send("Page.resetNavigationHistory"))
+        else:
+            cleared = None
         slot.ready = None
         self._note_origin()
-        if self._setup:
-            with contextlib.suppress(Moved):
-                await self.active.evaluate(self._setup)
-            await self._settle(spec.step_ms)
+        try:
+            if self._setup:
+                await self._settle(spec.step_ms, self._setup)
+        finally:
+            if cleared is not None:
+                await cleared
 
     async def resume(self, landing: Landing) -> None:
         """Loads the document of a landing; the server's state is the caller's.
@@ -133,7 +141,7 @@ class Session:
     async def _acquire(self) -> Slot:
         spec = self._spec
         kind = Kind(spec.viewport, spec.page_seed, spec.clock, self._image)
-        self._slot = slot = await self._slots.acquire(kind, self._preload)
+        self._slot = slot = await self._slots.acquire(kind, self._preload, ahead=self._ahead)
         self._asides = slot.asides
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
@@ -178,7 +186,9 @@ class Session:
             task.cancel()
         if len(self.tabs) != 1 or self.tabs[0] is not slot.tab or self._attaching or self._refused_tabs:
             slot.soiled = "tabs"
-        self._slots.release(slot, self._preload)
+        if self._held:
+            slot.soiled = "held"  # keys and buttons are the tab's, whatever document it shows
+        self._slots.release(slot)
 
     def soil(self, why: str) -> None:
         """The context must not be used by another episode."""
@@ -286,6 +296,8 @@ class Session:
         passing: float | None = None
         error: str | None = None
         self._held |= name in _HOLDING
+        if self._slot is not None:
+            self._slot.bare = False
         try:
             passing = await perform(self, name, arguments)
         except ActionError as refused:
@@ -300,12 +312,12 @@ class Session:
         await self._settle(self._spec.step_ms if passing is None else passing)
         return error
 
-    async def _settle(self, milliseconds: float) -> None:
+    async def _settle(self, milliseconds: float, first: str | None = None) -> None:
         self._passed = milliseconds
         for _ in range(MAX_TABS + 1):
             shown = self.active
             try:
-                await shown.settle(milliseconds)
+                await shown.settle(milliseconds, first=first)
             except BrowserGone:
                 if not shown.closed:
                     raise
@@ -313,6 +325,7 @@ class Session:
             await self._prune()
             if self.active is shown:
                 break
+            first = None
         self.clipboard = self.active.clipboard
         self._note_origin()
 
@@ -323,16 +336,24 @@ class Session:
             if parts.scheme not in ("http", "https", "chrome-error"):
                 raise PageFault("page_forbidden", f"the page went to {self.active.url[:200]}")
             slot.origins.add(f"{parts.scheme}://{parts.netloc}")
+        elif slot is not None:
+            slot.origins.add("about:")  # what the site keeps cannot be seen from there
 
     # What it looks like ----------------------------------------------------------------------------------------
 
-    async def view(self, error: str | None = None) -> PageView:
-        """The active tab now; ``error`` is the last action's."""
+    async def view(self, error: str | None = None, *, asked: str | None = None) -> PageView:
+        """The active tab now; ``error`` is the last action's; the value of ``asked`` is kept in :attr:`answer`."""
         tab = self.active
         (report, lines), cookies = await asyncio.gather(
-            tab.look(self._probe, generic=self._spec.tree == "full"),
+            tab.look(self._probe, asked=asked, generic=self._spec.tree == "full"),
             tab.call(tab.page.context.cookies()),
         )
+        self.answer = report["asked"]
+        slot = self._slot
+        if slot is not None and self._preload is not None and self.tabs == [slot.tab]:
+            # Sites without a state set no cookies, and what their pages do is seen here.
+            stored = cookies or report["local"] or report["session"] or report["name"] or "stores" in self._asides
+            slot.bare = not stored and len(slot.origins) == 1
         url, title = report["url"] or tab.url, report["title"]
         tab.url, tab.title = url, title
         self.landing = self._landing(report["born"], cookies)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pivotgym.envs.browser.contexts import Preload
 from pivotgym.envs.browser.engine import BrowserError, BrowserGone, Engine, engine, running
 from pivotgym.envs.browser.landing import Landing, Shallow, same_page
 from pivotgym.envs.browser.proxy import SiteHost
 from pivotgym.envs.browser.session import Call, Done, Session, differing
-from pivotgym.envs.browser.slots import Preload, slots_of
+from pivotgym.envs.browser.slots import slots_of
 from pivotgym.envs.browser.standby import Ready, give_back, standby_of
 from pivotgym.envs.browser.tab import PageFault
 from pivotgym.envs.browser.tasks import BrowserTask, PageView, Site, TaskSet
@@ -167,7 +168,7 @@ class SteadySession:
     async def _another(self, browser: Engine, kept: Kept) -> Ready:
         """One more session at the state, for whoever restores it next. In the browser's thread."""
         landing = kept.landing if kept.landing is not None and not kept.landing.refuted else None
-        session, host = self._made(browser, landing)
+        session, host = self._made(browser, landing, ahead=True)
         try:
             if landing is not None:
                 await session.resume(landing)
@@ -270,7 +271,7 @@ class SteadySession:
         self._session, self._host = self._made(browser, landing)
         return self._session, browser
 
-    def _made(self, browser: Engine, landing: Landing | None) -> Ready:
+    def _made(self, browser: Engine, landing: Landing | None, *, ahead: bool = False) -> Ready:
         host = SiteHost(self._tasks.open(self._task, self._spec))
         if landing is not None:
             host.missing += landing.request.missing
@@ -284,6 +285,7 @@ class SteadySession:
             probe=self._tasks.probe(self._spec),
             preload=self._preload(),
             image=self._image,
+            ahead=ahead,
         )
         return session, host
 
@@ -294,9 +296,14 @@ class SteadySession:
 
         async def work() -> PageView | None:
             await session.open()
+            if not look:
+                return None
+            view = await session.view(asked=asked)
             if asked is not None:
-                self.goal = str(await session.active.evaluate(asked))
-            return await session.view() if look else None
+                if session.answer is None:
+                    raise PageFault("page_broken", "the task's page does not say what is asked for")
+                self.goal = str(session.answer)
+            return view
 
         return browser.run(work(), TURN_SECONDS)
 

@@ -25,7 +25,6 @@ MAX_LOADS = 8
 MAX_ELEMENTS = 30_000
 MAX_TEXT = 5_000_000
 """Characters of text in a page an agent can be shown."""
-_READINGS = 3
 _REQUEST_SECONDS = 1.0
 _RESPONSE_SECONDS = 3.0
 _GONE = ("has been closed", "crashed", "Connection closed", "disconnected", "Browser closed", "Session closed")
@@ -68,6 +67,8 @@ class Tab:
         self._changed = asyncio.Event()
         self._frame = ""
         self._stops = 0
+        self._begun = self._awaited = 0  # downloads
+        self._saves = (0, 0)
         self._documents = self._first_document = 0
         self._step = 0
         self.closed = False
@@ -108,6 +109,10 @@ class Tab:
             if found.get("disposition", "currentTab") == "currentTab" and found.get("delay", 0) < 1:
                 self._requested[found["frameId"]] = time.monotonic()
 
+        def downloading(found: JsonObject) -> None:
+            self.downloads.append(str(found.get("suggestedFilename", "")))
+            self._begun += 1
+
         on("Page.frameStartedLoading", started)
         on("Page.frameStoppedLoading", stopped)
         on("Page.frameNavigated", replaced)
@@ -116,7 +121,7 @@ class Tab:
         on("Page.frameScheduledNavigation", requested)
         on("Page.navigatedWithinDocument", lambda found: self._requested.pop(found["frameId"], None))
         on("Page.windowOpen", lambda found: self.on_window() if self.on_window is not None else None)
-        on("Page.downloadWillBegin", lambda found: self.downloads.append(str(found.get("suggestedFilename", ""))))
+        on("Page.downloadWillBegin", downloading)
         on("Network.requestWillBeSent", self._request)
         on("Network.webSocketCreated", lambda found: self.on_socket(str(found["url"])) if self.on_socket else None)
         on("Network.loadingFinished", lambda found: self._requests.discard(found["requestId"]))
@@ -194,10 +199,11 @@ class Tab:
 
     # Time ------------------------------------------------------------------------------------------------------
 
-    async def settle(self, milliseconds: float, deadline: float | None = None) -> None:
+    async def settle(self, milliseconds: float, deadline: float | None = None, *, first: str | None = None) -> None:
         """Lets time pass for the page, and waits until nothing is loading any more.
 
         ``milliseconds`` are the page's own, it does not take that long; a document loaded meanwhile gets as many.
+        ``first`` is an expression that the present document evaluates before that.
 
         Raises:
             PageFault: the page is stuck, loads without end, or is larger than an agent can be shown.
@@ -213,7 +219,10 @@ class Tab:
             try:
                 # A document that is written to and never closed is never complete.
                 anyway = unfinished is not None and time.monotonic() - unfinished > _REQUEST_SECONDS
-                found = await self.evaluate(_SETTLE.format(milliseconds, self._step, str(anyway).lower()))
+                asked = _SETTLE.format(milliseconds, self._step, str(anyway).lower())
+                if first is not None:
+                    first, asked = None, f"Promise.resolve({first}).then(() => {asked})"
+                found = await self.evaluate(asked)
             except Moved:
                 pass
             except ScriptError as error:
@@ -228,7 +237,8 @@ class Tab:
             else:
                 if found[1] > MAX_ELEMENTS or found[2] > MAX_TEXT:
                     raise PageFault("page_too_large", f"the page has {found[1]} elements and {found[2]} characters")
-                self.clipboard, self.url, self.title = found[3:]
+                self.clipboard, self.url, self.title, saves = found[3:]
+                await self._wait_for_download(saves)
                 return
             if time.monotonic() > deadline:
                 raise PageFault("page_restless", "the page did not settle in time")
@@ -255,6 +265,15 @@ class Tab:
     async def _stop_loading(self) -> None:
         with contextlib.suppress(Exception):
             await self.send("Page.stopLoading", seconds=1.0)
+
+    async def _wait_for_download(self, saves: int) -> None:
+        """Waits until the download has begun that was asked for since the last time, in the document's ``saves``."""
+        key = self._documents, saves
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        while saves and key != self._saves and self._begun == self._awaited and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._change(), 0.25)
+        self._saves, self._awaited = key, self._begun
 
     async def _wait_for_requests(self, deadline: float) -> None:
         deadline = min(deadline, time.monotonic() + _RESPONSE_SECONDS)
@@ -292,26 +311,29 @@ class Tab:
 
     # What it looks like ----------------------------------------------------------------------------------------
 
-    async def look(self, probe: str | None, *, generic: bool = True) -> tuple[JsonObject, list[Line]]:
-        """The page's own report and its accessibility tree.
+    async def look(
+        self, probe: str | None, *, asked: str | None = None, generic: bool = True
+    ) -> tuple[JsonObject, list[Line]]:
+        """The page's own report, with the values of two expressions as ``task`` and ``asked``, and its tree.
 
         Raises:
             PageFault: it never holds still.
         """
         task = f"(() => {{ try {{ return ({probe}); }} catch {{ return null; }} }})()" if probe else "null"
-        expression = f"globalThis.__pivot ? Object.assign(__pivot.report(), {{task: {task}}}) : {json.dumps(_BLANK)}"
+        more = f"{{task: {task}, asked: {asked or 'null'}}}"
+        expression = f"globalThis.__pivot ? Object.assign(__pivot.report(), {more}) : {json.dumps(_BLANK)}"
         for _ in range(5):
             try:
                 report, accessible, snapshot = await asyncio.gather(
                     self.evaluate(expression),
-                    self._accessible(),
+                    self.send("Accessibility.getFullAXTree"),
                     self.send("DOMSnapshot.captureSnapshot", {"computedStyles": []}),
                 )
                 view = (float(report["view"][0]), float(report["view"][1]))
                 document = read_snapshot(snapshot, report["ids"], view)
-                trees: dict[str | None, list[JsonObject]] = {None: accessible}
+                trees: dict[str | None, list[JsonObject]] = {None: accessible["nodes"]}
                 for frame in document.frames.values():
-                    trees[frame] = await self._accessible(frame)
+                    trees[frame] = (await self.send("Accessibility.getFullAXTree", {"frameId": frame}))["nodes"]
                 self.born = report["born"]
                 return report, tree_lines(trees, document, generic=generic)
             except ScriptError as error:
@@ -320,31 +342,10 @@ class Tab:
                 await self.settle(0)
         raise PageFault("page_restless", "the page changes all the time")
 
-    async def _accessible(self, frame: str | None = None) -> list[JsonObject]:
-        """The nodes of a frame's accessibility tree; without one the main frame's."""
-        asked: JsonObject = {} if frame is None else {"frameId": frame}
-        nodes: list[JsonObject] = (await self.send("Accessibility.getFullAXTree", asked))["nodes"]
-        for _ in range(_READINGS):
-            # A text that was just put into the page can lack its name, until Chromium has drawn it. One that is empty
-            # for good is found so again.
-            lacking = _nameless(nodes)
-            if not lacking:
-                break
-            nodes = (await self.send("Accessibility.getFullAXTree", asked))["nodes"]
-            if _nameless(nodes) == lacking:
-                break
-        return nodes
 
-
-def _nameless(nodes: list[JsonObject]) -> int:
-    """How many texts of a tree have no name."""
-    texts = (node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") == "StaticText")
-    return sum(not node.get("name", {}).get("value") for node in texts)
-
-
-_SETTLE = """globalThis.__pivot
+_SETTLE = """(globalThis.__pivot
 ? __pivot.advance({}, {}, {}).then((state) => [state, ...__pivot.size()])
-: ["", 0, 0, "", location.href, document.title]"""
+: ["", 0, 0, "", location.href, document.title, 0])"""
 _BLANK: JsonObject = {
     "ids": [],
     "url": "",
@@ -360,7 +361,9 @@ _BLANK: JsonObject = {
     "now": 0,
     "dom": "",
     "view": [1, 1],
+    "name": "",
     "born": None,
     "task": None,
+    "asked": None,
 }
 """What a document without our script (an error page) is taken to say."""

@@ -46,6 +46,18 @@ def test_a_killed_browser_is_replaced_and_the_episode_goes_on(agent: Agent, whic
     assert agent.last[:2] == (1.0, True)
 
 
+def test_a_dead_driver_is_noticed_by_whoever_asks_for_the_browser(agent: Agent) -> None:
+    agent.open(PAGE)
+    running = engine()
+    before = running.run(running.browser(), 60.0)
+    kill("driver")
+    deadline = time.monotonic() + 30
+    while (now := running.run(running.browser(), 60.0)) is before:
+        assert time.monotonic() < deadline, "a browser that nobody can talk to any more was given out"
+        time.sleep(0.05)
+    assert now.is_connected() and "Title: Boxes" in agent.open(PAGE)
+
+
 @pytest.mark.slow
 def test_every_environment_of_a_killed_browser_goes_on(make_env: Callable[..., BrowserEnv]) -> None:
     agents = [Agent(make_env()) for _ in range(3)]
@@ -102,11 +114,14 @@ def test_a_browser_that_dies_every_time_is_an_error_and_no_reward(
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2.5, 6.0])
 def test_a_machine_that_gives_no_time_is_not_the_pages_fault(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch, seconds: float
+    make_env: Callable[..., BrowserEnv], monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     """All of Chromium is halted for longer than a page may take, once or twice over."""
-    for _ in range(4):
-        agent.open(PAGE)
+    agent, *others = (Agent(make_env()) for _ in range(3))
+    for one in (agent, *others):
+        one.open(PAGE)
+    for other in others:
+        other.env.close()
     # With spare contexts a second attempt begins at once, and is held up in the page like the first.
     deadline = time.monotonic() + 60
     while len(slots_of(engine())._free) < 2:
@@ -149,36 +164,46 @@ def test_a_browser_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatc
 
 
 RUN = """
-import sys, time
+import os, sys, time
 sys.path[:0] = {path!r}
 from web_pages import Agent
 from pivotgym.envs.browser.env import BrowserEnv
 agent = Agent(BrowserEnv())
 agent.open("<p>Here</p>")
+if {forked} and not os.fork():
+    time.sleep(600)  # a child that lives on: it holds copies of the pipes
 print("ready", flush=True)
 {end}
 """
+ENDS = {"killed": "time.sleep(600)", "exit": "sys.exit(0)", "error": "raise ValueError"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("end", ["killed", "exit", "error"])
+@pytest.mark.parametrize("end", ["forked", *(pytest.param(end, marks=pytest.mark.slow) for end in ENDS)])
 def test_nothing_is_left_running(end: str) -> None:
-    ends = {"killed": "time.sleep(600)", "exit": "sys.exit(0)", "error": "raise ValueError"}
+    ends = {**ENDS, "forked": "time.sleep(600)"}
     path = [str(Path(__file__).parent), *sys.path]
-    program = RUN.format(path=path, end=ends[end])
+    program = RUN.format(path=path, end=ends[end], forked=end == "forked")
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    below: dict[int, str] = {}
     try:
         assert child.stdout is not None and child.stdout.readline() == b"ready\n"
-        below = set(descendants(child.pid)) if end == "killed" else set()
-        assert end != "killed" or any("chrom" in line for line in descendants(child.pid).values())
+        if end in ("killed", "forked"):
+            below = descendants(child.pid)
+            assert any("chrom" in line for line in below.values())
     finally:
-        if end == "killed":
+        if end in ("killed", "forked"):
             child.kill()
         child.wait(60)
+    forked = [number for number, line in below.items() if "web_pages" in line]
+    assert len(forked) == (end == "forked")
+    below = {number: line for number, line in below.items() if number not in forked}
     deadline = time.monotonic() + 60
     while any(_alive(number) for number in below):
         assert time.monotonic() < deadline, "Chromium outlived its parent"
         time.sleep(0.1)
+    for number in forked:
+        assert _alive(number)
+        os.kill(number, signal.SIGKILL)
 
 
 def _alive(number: int) -> bool:

@@ -10,12 +10,14 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from chromium import kill
 from web_pages import HOST, Agent, PagesSite, PagesTasks
 
 from pivotgym.envs.browser import proxy, standby, tab
+from pivotgym.envs.browser.apps.taskset import bundled_trajectories
 from pivotgym.envs.browser.engine import Engine, engine, shutdown
 from pivotgym.envs.browser.env import BrowserEnv
 from pivotgym.envs.browser.session import Session
@@ -353,3 +355,62 @@ def test_what_comes_under_the_mouse_is_told_so_before_the_page_is_looked_at(agen
         agent.open(HOVER)
         assert agent.click("'One'").splitlines()[1] == "Title: Hover, over one, over two"
         assert agent.click("'Two'").splitlines()[1] == "Title: Hover, over one, over two, over three"
+
+
+def test_a_state_looks_the_same_to_the_last_bit() -> None:
+    """Edges that are drawn over what was there before would differ in the last bit of their colour, by luck."""
+    row = next(row for row in bundled_trajectories(None) if row.id == "bundled-tracker.new_ticket-0")
+    actions = [message for message in row.messages if message.role == "assistant"]
+    with closing(BrowserEnv(snapshots=SnapshotStore())) as env:
+        pictures = set()
+        for _ in range(8):
+            env.reset(options={"trajectory": row, "turn": 3})
+            env.step(actions[3])
+            pictures.add(env.screenshot())
+    assert len(pictures) == 1
+
+
+STORING = """<title>Storing</title><p id=found></p>
+<button onclick="localStorage.x = 1">local</button><button onclick="sessionStorage.x = 1">session</button>
+<button onclick="document.cookie = 'x=1'">cookie</button><button onclick="window.name = 'x'">name</button>
+<button onclick="indexedDB.open('x')">database</button><button onclick="this.remove()">none</button>
+<button onclick="indexedDB.databases().then((all) => { found.textContent += ' ' + all.length; })">look</button>
+<script>const found = document.getElementById("found");
+found.textContent = `found ${[localStorage.x, sessionStorage.x, document.cookie, window.name].join("") || "nothing"}`;
+</script>"""
+
+
+def test_what_an_episode_stored_is_gone_and_where_nothing_was_nothing_is_cleared(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PagesTasks, "stateless", True)
+    for number, what in enumerate(("none", "local", "none", "session", "cookie", "name", "database", "none")):
+        assert "found nothing" in agent.open(STORING, page_seed=number)
+        slot = agent.env.browser.session._slot
+        assert slot is not None and slot.bare
+        assert "nothing" in agent.click(f"'{what}'")
+        assert slot.bare == (what == "none")
+    agent.open(STORING, page_seed=99)
+    assert "found nothing 0" in agent.click("'look'")
+
+
+def test_what_was_stored_is_gone_after_an_episode_that_left_the_site(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PagesTasks, "stateless", True)
+    for what in ("local", "session"):
+        agent.open(STORING)
+        agent.click(f"'{what}'")
+        agent.do("goto", url="about:blank")
+        slot = agent.env.browser.session._slot
+        assert slot is not None and not slot.bare
+        assert "found nothing" in agent.open(STORING)
+
+
+def test_held_keys_end_with_the_episode(agent: Agent) -> None:
+    keys = "<title>Keys</title><input onkeydown='document.title = `${event.key} ${event.shiftKey}`'>"
+    agent.open(keys)
+    agent.do("keyboard_down", key="Shift")
+    agent.open(keys)
+    agent.click("textbox")
+    assert "Title: ArrowLeft false" in agent.do("keyboard_press", key="ArrowLeft")

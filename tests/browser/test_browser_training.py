@@ -12,11 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from chromium import kill
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_models import call_model, call_tokenizer
 from web_pages import Agent
 
 from pivotgym.envs.browser.apps.generate import KINDS, play
@@ -33,11 +29,6 @@ from pivotgym.harness.train import TrainConfig, train
 from pivotgym.verifiers import make
 from pivotgym.verifiers.base import Verifier
 
-ROLES = ["<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>"]
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% else %}{{ m.content }}"
-    "{% endif %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 CONFIG = TrainConfig(
     steps=2,
     batch=2,
@@ -68,29 +59,9 @@ class Killing(Verifier):
 def clicker(pages: list[str]) -> TransformersPolicy:
     """A random model that mostly clicks on elements of these pages."""
     ids = sorted({found for page in pages for found in re.findall(r"\[(\w+)\] (?:checkbox|button|link)", page)})[:12]
-    alphabet = {char: index for index, char in enumerate(sorted(ByteLevel.alphabet()))}
-    raw = Tokenizer(BPE(vocab=alphabet, merges=[]))
-    raw.pre_tokenizer, raw.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
-    raw.add_special_tokens([AddedToken(role, special=True, normalized=False) for role in ROLES])
     calls = [f'<tool_call>{{"name": "click", "arguments": {{"bid": "{one}"}}}}</tool_call>' for one in ids]
-    raw.add_tokens([AddedToken(call, special=False, normalized=False) for call in calls])
-    words = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>")
-    words.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=32768,
-        initializer_range=0.1,
-        eos_token_id=words.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=words.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
+    words = call_tokenizer(calls)
+    model = call_model(words, max_position_embeddings=32768)
     with torch.no_grad():  # bytes are as likely as each other; a click is likelier, and behind a click comes the end
         rows, words_in = model.lm_head.weight, model.model.embed_tokens.weight
         rows[: -len(calls)] = 0.0

@@ -248,3 +248,12 @@ def test_text_interface(make_env) -> None:  # type: ignore[no-untyped-def]
     _, reward, terminated, _, info = agent.env.step(f"Winning.\n<action>click('{bid}')</action>")
     assert (reward, terminated, info["termination"]) == (1.0, True, "done")
     assert agent.env.messages[-1].role == "user"
+
+
+def test_white_space_is_no_line_of_the_tree(agent: Agent) -> None:
+    """Chromium lists it or not, by how its line was laid out when it first looked."""
+    seen = agent.open(
+        "<title>Gaps</title><label for=x>Name</label> <span>one</span> <b>two</b> <input id=x>&nbsp;<i>three</i>"
+    )
+    texts = [line.strip() for line in seen.splitlines() if "StaticText" in line]
+    assert texts == ["StaticText 'Name'", "StaticText 'one'", "StaticText 'two'", "StaticText 'three'"]
