@@ -18,7 +18,7 @@ class _Malformed(Exception):
     """Internal: the text is no well-formed action; the message says why."""
 
 
-def parse_action(text: str) -> tuple[Message, str | None]:
+def parse_action(text: str, *, thinking: bool = False) -> tuple[Message, str | None]:
     """Parse the text of one assistant turn.
 
     The form is ``<think>…</think>`` blocks (optional; kept as ``reasoning_content``), text (kept as ``content``) and
@@ -28,12 +28,15 @@ def parse_action(text: str) -> tuple[Message, str | None]:
 
     Args:
         text: the sampled text without the end-of-turn token.
+        thinking: the prompt ended within a reasoning block: a text that does not close it is reasoning alone.
 
     Returns:
         ``(message, None)`` for a well-formed action, else ``(raw, reason)``: an assistant message that holds the
         text unchanged as content, and one line that says what is wrong with it.
     """
     try:
+        if thinking and "</think>" not in text:
+            raise _Malformed("unclosed <think>: the turn ended within its reasoning")
         return _parse(text), None
     except _Malformed as problem:
         return Message(role="assistant", content=text), str(problem)

@@ -121,7 +121,9 @@ def facts(line: str) -> tuple[str, ...]:
             word = word.lstrip("-+")
         if not re.search(r"\w", word) or word in _PLACEHOLDERS:
             continue
-        found.append(str(int(word)) if re.fullmatch(r"\d{1,18}", word) else word)
+        # A commit's id may begin with decimal digits only, and be shown by these; no number is padded with one zero.
+        spelled = re.match(r"0[1-9]", word) and is_hash(word)
+        found.append(str(int(word)) if re.fullmatch(r"\d{1,18}", word) and not spelled else word)
     return tuple(found)
 
 
@@ -192,7 +194,8 @@ def is_numeric(shown: Shown, asked: Asked) -> bool:
     known = set(_words(asked.demonstrated))
     for line in shown.lines:
         news = [fact for fact in facts(line) if fact not in known]
-        if news and all(_is_number(fact) for fact in news):
+        # The first digits of a commit's id may all be decimal ones, and so many stand nowhere by accident.
+        if news and all(_is_number(fact) and not is_hash(fact) for fact in news):
             return True
     return False
 

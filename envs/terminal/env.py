@@ -13,6 +13,7 @@ from pydantic import Field
 from pivotgym.envs.core import AgentEnv, EnvConfig, Opening, Response
 from pivotgym.envs.errors import InfrastructureError
 from pivotgym.envs.sandbox import Backend, CommandResult, Sandbox, SandboxError, Snapshot, get_backend
+from pivotgym.envs.sandbox.base import Limits
 from pivotgym.envs.sandbox.shell_state import differences
 from pivotgym.envs.snapshots import State
 from pivotgym.envs.terminal import prompts
@@ -74,6 +75,11 @@ class TerminalConfig(EnvConfig):
     image: str = "host"
     screen: bool = False
     idle_timeout: float | None = Field(default=None, gt=0)
+
+    def placement(self) -> dict[str, float]:
+        """What a node must have for such an environment (see :mod:`pivotgym.harness.cluster`)."""
+        kind = "docker" if self.backend == "docker" else "sandbox"
+        return {kind: 1, "memory": float(Limits().memory_bytes)}
 
 
 class TerminalEnv(AgentEnv):

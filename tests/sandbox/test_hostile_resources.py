@@ -157,10 +157,15 @@ while True:
     ctypes.memset(address, 1, 4 << 20)
     libc.shmdt(ctypes.c_void_p(address))
     total += 4; print(total)'"""
-MANY = """for i in {1..50}; do python3 -uc '
-import os
-kept = bytearray(b"x") * (16 << 20); os.write(1, b"16\\n")
-import time; time.sleep(60)' & done; wait"""
+# One after another: fifty interpreters that start together may pass the limit before any of them has got its share.
+MANY = """python3 -uc '
+import os, time
+for _ in range(50):
+    waits, tells = os.pipe()
+    if os.fork() == 0:
+        kept = bytearray(b"x") * (16 << 20); os.write(1, b"16\\n"); os.write(tells, b"x"); time.sleep(60)
+    os.close(tells); os.read(waits, 1); os.close(waits)
+time.sleep(60)'"""
 BOUNDED = {"memfd": 0, "system-v": 0, "dev-shm": 64, "removed": 64}
 """MiB of what has a bound of its own: the system call filter gives none, the file system in ``/dev/shm`` is small."""
 HOGS = {

@@ -261,6 +261,18 @@ def test_commits_are_equal_whenever_they_are_made(env: TerminalEnv) -> None:
     assert verifier.verify(env, bash(late.replace("First", "Second"))).reward == 0.0
 
 
+@pytest.mark.parametrize("date", ["1700000005 +0000", "1700000013 +0000"])  # 0941250 and 6261071
+def test_an_id_that_is_all_digits_is_no_count(env: TerminalEnv, date: str) -> None:
+    """Of every 27th commit the seven digits that are shown are all decimal ones."""
+    dated = f"GIT_AUTHOR_DATE='{date}' GIT_COMMITTER_DATE='{date}' git commit -qm First"
+    script = (
+        "cd /w && export HOME=/root && git init -q . && git config user.name A && git config user.email a@example.org"
+    )
+    stand(env, bash(f"git add a.txt && {dated} && git log --oneline"), script=script)
+    verdict = TerminalEffects().verify(env, bash(f"git add a.txt; {dated}; git log"))
+    assert verdict.reward == 1.0, verdict.reason
+
+
 # Changes and worlds --------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from pivotgym.verifiers.terminal_commands import (
     spelling,
 )
 from pivotgym.verifiers.terminal_sources import absolute_paths, asks_alike, computes, only_words
-from pivotgym.verifiers.terminal_text import Asked, excess, facts, made_up, read, untold
+from pivotgym.verifiers.terminal_text import Asked, excess, facts, is_numeric, made_up, read, untold
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +205,9 @@ def test_what_is_written_and_what_is_asked() -> None:
     assert not asks_alike("test -s a && echo yes", "test -f a && echo yes")
     assert not asks_alike("grep -q x a && echo yes", "grep -qv x a && echo yes")
     assert absolute_paths("cat /etc/my.conf /usr/bin/x a/b > /dev/null") == ["/etc/my.conf"]
+
+
+def test_the_digits_of_a_commit_are_no_lone_number() -> None:
+    asked = Asked("git commit -qm First && git log --oneline", "git log")
+    assert not is_numeric(read(["6261071 First"]), asked)
+    assert is_numeric(read(["62610 First"]), asked) and is_numeric(read(["17"]), asked)
