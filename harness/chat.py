@@ -11,6 +11,8 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import Message
 from pivotgym.harness.policies.base import Conversation
 
+_LOOK_BACK = 16
+"""The last so many tokens of a prompt hold whatever a generation prompt ends with, byte by byte if need be."""
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 
 
@@ -92,7 +94,8 @@ class ChatFormat:
 
         Raises:
             UnstableTemplate: that does not hold, for example because the template drops the reasoning of earlier
-                turns, or a token spans the border. Train such turns one by one with :meth:`action_ids`.
+                turns, or a token spans the border; or a turn's own reasoning is not in the whole. Train such turns
+                one by one with :meth:`action_ids`.
         """
         sentinel = self._sentinel(conversation)
         ids = self._encode(self._render(conversation, sentinel, generation_prompt=False), sentinel)
@@ -109,10 +112,22 @@ class ChatFormat:
                     "the chat template renders the messages before this turn differently when the turn follows",
                     field=f"messages.{index}",
                 )
-            end = start + len(self._until_end(ids[start:]))
+            emitted = self._until_end(ids[start:])
+            # Reasoning that later turns do not see was emitted all the same, and has to be trained.
+            if message.reasoning_content and emitted != self.action_ids(before, message):
+                raise UnstableTemplate(
+                    "the chat template leaves out this turn's reasoning when other turns follow",
+                    field=f"messages.{index}",
+                )
+            end = start + len(emitted)
             is_output[start:end] = [True] * (end - start)
             spans.append((start, end))
         return AssistantSpans(ids, is_output, spans)
+
+    def thinks(self, prompt_ids: Sequence[int]) -> bool:
+        """Whether a prompt ends within a reasoning block, as templates of models that always think make it."""
+        text: str = self.tokenizer.decode(list(prompt_ids[-_LOOK_BACK:]), skip_special_tokens=False)
+        return text.rstrip().endswith("<think>")
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of sampled ids without the end-of-turn token; other special tokens stay visible."""

@@ -44,6 +44,8 @@ class Completion:
             distribution at temperature 1 before top-p truncation.
         stop_reason: ``stop`` (the policy ended its turn), ``length`` (cut at ``max_tokens``).
         malformed: why the action is not well-formed (bad JSON in a tool call, unclosed tag, cut off …), or None.
+        all_reasoning: the prompt opened a reasoning block and the text does not close it. The text alone does not
+            show that: whoever reads it without the prompt takes it for an answer.
     """
 
     message: Message
@@ -53,6 +55,15 @@ class Completion:
     logprobs: list[float] = field(default_factory=list)
     stop_reason: StopReason = "stop"
     malformed: str | None = None
+    all_reasoning: bool = False
+
+    @property
+    def refused(self) -> str | None:
+        """Why an environment must not read the text as an action, where the text itself does not say so; or None.
+
+        Other text that is no well-formed action is for the environment to judge, whose syntax may be another one.
+        """
+        return self.malformed if self.stop_reason == "length" or self.all_reasoning else None
 
 
 @dataclass

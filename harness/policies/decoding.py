@@ -1,12 +1,14 @@
 """Decoding state of a batch: the key/value cache and one forward pass a step.
 
-Two forms with one interface (`start`, `step`, `keep`):
+Two forms for prompts in one padded batch, with one interface (`start`, `step`, `keep`):
 
 * :class:`SharedPromptDecoder` keeps each prompt's keys and values once, however many samples continue it, and the
   samples' own keys and values apart. Attention runs over both. On a CPU, where a step is bound by memory traffic,
   reading a prompt once instead of ``n`` times is most of the step.
-* :class:`RepeatedPromptDecoder` copies the prompt's cache ``n`` times. It needs nothing but Hugging Face's cache
-  interface, so it serves architectures the first form does not know.
+* :class:`RepeatedPromptDecoder` copies the prompt's cache ``n`` times. It needs nothing but keys and values of tokens
+  and padding on the left, so it serves architectures the first form does not know.
+
+What takes no padding (:func:`takes_padding`) is decoded by :mod:`pivotgym.harness.policies.unpadded`.
 
 Shape suffixes: P prompts, N rows (samples being decoded), S samples of one prompt, L prompt length, T steps,
 H query heads, K key/value heads, G = H/K, D head size, V vocabulary.
@@ -14,6 +16,7 @@ H query heads, K key/value heads, G = H/K, D head size, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 ATTENTION = "pivotgym_shared_prompt"
 # Architectures whose attention is plain softmax over all earlier tokens; each is compared with the repeated form.
@@ -33,7 +37,7 @@ _active: list[SharedPromptDecoder] = []
 
 def supports_shared_prompt(model: nn.Module) -> bool:
     """Whether :class:`SharedPromptDecoder` computes exactly what ``model``'s own attention would."""
-    config = _base_model(model).config
+    config = base_model(model).config
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     return (
         config.model_type in _PLAIN_ATTENTION
@@ -42,10 +46,36 @@ def supports_shared_prompt(model: nn.Module) -> bool:
     )
 
 
+def takes_padding(model: nn.Module) -> bool:
+    """Whether prompts of different length may share a batch, padded on the left.
+
+    So it is where every layer keeps keys and values of tokens, all of them or those of a sliding window, and positions
+    can be given. States that run along the row (Mamba, short convolutions, linear attention) take padding for tokens;
+    windows cut into chunks lie elsewhere behind padding. Of code that is not transformers' own nothing is known.
+    """
+    base = base_model(model)
+    if not type(base).__module__.startswith("transformers.models."):
+        return False
+    if not {"position_ids", "attention_mask", "past_key_values"} <= inspect.signature(base.forward).parameters.keys():
+        return False
+    config = base.config.get_text_config(decoder=True)
+    named = getattr(config, "layer_types", None)
+    if getattr(config, "attention_chunk_size", None) is not None if named is None else "chunked_attention" in named:
+        return False
+    try:
+        kinds = {type(layer) for layer in DynamicCache(config=base.config).layers}
+    except (AttributeError, KeyError, TypeError, ValueError):  # layers that transformers has no cache for
+        return False
+    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+
+
 class Prefill:
     """Every prompt of a batch through the model once, left-padded.
 
-    What all prompts begin with (policy text and tools, usually) is computed once for the batch.
+    What all prompts begin with (policy text and tools, usually) is computed once for the batch, where every layer keeps
+    all keys: the cached beginning is moved to the right in each row, so that all padding stands left of all tokens.
+    Padding between tokens would be right for attention over everything only: windows, and positions by distance, count
+    places of the row.
 
     Attributes:
         logits_PV: next-token logits after each prompt.
@@ -56,37 +86,39 @@ class Prefill:
 
     def __init__(self, model: nn.Module, prompts: list[list[int]], pad_id: int, device: torch.device) -> None:
         longest = max(map(len, prompts))
-        common = _common_prefix(prompts)
-        rest = longest - common
-        ids_PL = torch.full((len(prompts), rest), pad_id, dtype=torch.long)
-        is_token_PL = torch.zeros((len(prompts), rest), dtype=torch.bool)
+        ids_PL = torch.full((len(prompts), longest), pad_id, dtype=torch.long)
+        is_token_PL = torch.zeros((len(prompts), longest), dtype=torch.bool)
         for row, prompt in enumerate(prompts):
-            own = prompt[common:]
-            ids_PL[row, rest - len(own) :] = torch.tensor(own, dtype=torch.long)
-            is_token_PL[row, rest - len(own) :] = True
-        ids_PL, is_token_PL = ids_PL.to(device), is_token_PL.to(device)
-        self.cache = DynamicCache(config=_base_model(model).config)
+            ids_PL[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+            is_token_PL[row, longest - len(prompt) :] = True
+        ids_PL, self.is_token_PL = ids_PL.to(device), is_token_PL.to(device)
+        self.length_P = self.is_token_PL.sum(-1)
+        self.cache = DynamicCache(config=base_model(model).config)
+        layers: list[Any] = self.cache.layers
+        common = _common_prefix(prompts) if all(type(layer) is DynamicLayer for layer in layers) else 0
         if common:
             shared = torch.tensor([prompts[0][:common]], device=device)
             model(input_ids=shared, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-            self.cache.batch_repeat_interleave(len(prompts))
-        position_PL = (is_token_PL.cumsum(-1) - 1).clamp(min=0) + common
-        self.is_token_PL = torch.cat([is_token_PL.new_ones(len(prompts), common), is_token_PL], dim=1)
+            # Slot c of a row holds its prompt's token c - padding; what lies before the first is masked.
+            from_PC = torch.arange(common, device=device) - (longest - self.length_P)[:, None]
+            for layer in layers:
+                if layer.is_initialized:
+                    layer.keys, layer.values = (_moved(kept, from_PC) for kept in (layer.keys, layer.values))
+        position_PL = (self.is_token_PL.cumsum(-1) - 1).clamp(min=0)
         output = model(
-            input_ids=ids_PL,
+            input_ids=ids_PL[:, common:],
             # Without padding the mask is left out: the fast causal kernel is only taken then.
-            attention_mask=None if bool(is_token_PL.all()) else self.is_token_PL.long(),
-            position_ids=position_PL,
+            attention_mask=None if bool(self.is_token_PL.all()) else self.is_token_PL.long(),
+            position_ids=position_PL[:, common:],
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
         )
         self.logits_PV: Tensor = output.logits[:, -1]
-        self.length_P = self.is_token_PL.sum(-1)
 
 
 class RepeatedPromptDecoder:
-    """Decoding with the prompt's cache copied to every sample; any architecture with a Hugging Face cache."""
+    """Decoding with the prompt's cache copied to every sample; any architecture that takes padding."""
 
     def __init__(self, model: nn.Module, prefill: Prefill, prompt_of_row_N: Tensor) -> None:
         self.model, self.cache = model, prefill.cache
@@ -120,7 +152,7 @@ class SharedPromptDecoder:
 
     def __init__(self, model: nn.Module, prefill: Prefill, prompt_of_row_N: Tensor) -> None:
         self.model = model
-        self.config = _base_model(model).config
+        self.config = base_model(model).config
         layers: list[Any] = prefill.cache.layers
         self.prompt_keys_PKLD: list[Tensor] = [layer.keys for layer in layers]
         self.prompt_values_PKLD: list[Tensor] = [layer.values for layer in layers]
@@ -271,7 +303,7 @@ def _shared_prompt_attention(
 AttentionInterface.register(ATTENTION, _shared_prompt_attention)
 
 
-def _base_model(model: nn.Module) -> Any:
+def base_model(model: nn.Module) -> Any:
     """The Hugging Face model inside a peft wrapper, or the model itself."""
     unwrap = getattr(model, "get_base_model", None)
     return unwrap() if callable(unwrap) else model
@@ -286,3 +318,8 @@ def _common_prefix(prompts: list[list[int]]) -> int:
     limit = min(map(len, prompts)) - 1
     length = next((index for index in range(limit) if low[index] != high[index]), limit)
     return length if length >= _MIN_COMMON_PREFIX else 0
+
+
+def _moved(kept_1KCD: Tensor, from_PC: Tensor) -> Tensor:
+    """One row of keys or values as many, with slot ``c`` of row ``p`` taken from ``from_PC[p, c]``."""
+    return kept_1KCD[0, :, from_PC.clamp(min=0)].transpose(0, 1)

@@ -21,7 +21,7 @@ from pivotgym.harness.policies.base import Completion, Conversation, Sampling, S
 _TRANSIENT = frozenset({408, 409, 425, 429})
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """The endpoint answered with something that is no chat completion."""
 
 
@@ -40,6 +40,7 @@ class OpenAIPolicy:
         timeout: seconds a request may take.
         max_backoff: most seconds between two tries.
         extra_body: additional fields of every request.
+        token_ids: also ask for token ids (``return_token_ids``), which vLLM servers give.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class OpenAIPolicy:
         timeout: float = 120.0,
         max_backoff: float = 30.0,
         extra_body: dict[str, Any] | None = None,
+        token_ids: bool = False,
     ) -> None:
         self.model, self.base_url = model, base_url
         self.name = name or f"openai:{model}@{base_url}"
         self.usage = Usage()
         self.concurrency, self.attempts, self.max_backoff = concurrency, attempts, max_backoff
-        self.extra_body = extra_body
+        self.extra_body = {**({"return_token_ids": True} if token_ids else {}), **(extra_body or {})} or None
         # Retries are ours: the client's own would multiply with them and hide how long an endpoint is down.
         self._client = openai.OpenAI(
             base_url=base_url,
@@ -80,7 +82,7 @@ class OpenAIPolicy:
     ) -> list[list[Completion]]:
         """``n`` completions for each conversation, in order.
 
-        Token ids are not offered by such endpoints and stay empty; log-probabilities are given where the endpoint
+        Token ids are given where they were asked for and the endpoint has them; log-probabilities where the endpoint
         offers them (its sampled tokens', as it defines them).
 
         Raises:
@@ -137,7 +139,7 @@ class OpenAIPolicy:
             for attempt in retrying:
                 with attempt:
                     return self._once(conversation, n, sampling, seed)
-        except (openai.OpenAIError, _Unusable) as problem:
+        except (openai.OpenAIError, Unusable) as problem:
             line = " ".join(str(problem).split())[:300]
             tries = retrying.statistics.get("attempt_number", 1)
             raise EndpointError(f"{self.base_url} ({self.model}) after {tries} attempts: {line}") from problem
@@ -199,25 +201,26 @@ def _names(problem: str, field: str) -> bool:
 def _is_transient(problem: BaseException) -> bool:
     if isinstance(problem, openai.APIStatusError):
         return problem.status_code >= 500 or problem.status_code in _TRANSIENT
-    return isinstance(problem, (openai.APIConnectionError, _Unusable))
+    return isinstance(problem, (openai.APIConnectionError, Unusable))
 
 
 def _read(text: str) -> tuple[list[Completion], tuple[int, int]]:
     try:
         body = json.loads(text)
         choices = body["choices"]
-        completions = [_completion(choice) for choice in choices]
+        prompt_ids = [int(index) for index in body.get("prompt_token_ids") or ()]
+        completions = [_completion(choice, prompt_ids) for choice in choices]
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         start = " ".join(text.split())[:120]
-        raise _Unusable(f"not a chat completion ({type(problem).__name__}): {start!r}") from problem
+        raise Unusable(f"not a chat completion ({type(problem).__name__}): {start!r}") from problem
     if not completions:
-        raise _Unusable("a chat completion without choices")
+        raise Unusable("a chat completion without choices")
     return completions, spent
 
 
-def _completion(choice: dict[str, Any]) -> Completion:
+def _completion(choice: dict[str, Any], prompt_ids: list[int]) -> Completion:
     answer = choice["message"]
     content = answer.get("content")
     if content is not None and not isinstance(content, str):
@@ -248,7 +251,15 @@ def _completion(choice: dict[str, Any]) -> Completion:
     logprobs = [float(entry["logprob"]) for entry in entries]
     if any(math.isnan(value) for value in logprobs):
         logprobs = []
-    return Completion(message=message, text=text, logprobs=logprobs, stop_reason=stop, malformed=malformed)
+    return Completion(
+        message=message,
+        text=text,
+        prompt_ids=prompt_ids,
+        token_ids=[int(index) for index in choice.get("token_ids") or ()],
+        logprobs=logprobs,
+        stop_reason=stop,
+        malformed=malformed,
+    )
 
 
 def _call(raw: dict[str, Any]) -> ToolCall:

@@ -6,7 +6,7 @@ and its scores are those after temperature and truncation, which is not what a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,9 @@ from pivotgym.harness.policies.decoding import (
     RepeatedPromptDecoder,
     SharedPromptDecoder,
     supports_shared_prompt,
+    takes_padding,
 )
+from pivotgym.harness.policies.unpadded import Unpadded, UnpaddedDecoder
 
 _BLOCK = 256
 _TOP = 512
@@ -62,6 +64,7 @@ def sample_tokens(
     generator: torch.Generator,
     limits: Limits | None = None,
     share_prompts: bool | None = None,
+    only: Collection[int] | None = None,
 ) -> list[list[Sample]]:
     """``counts[i]`` samples of prompt ``i``, in order.
 
@@ -81,17 +84,21 @@ def sample_tokens(
         generator: a CPU generator.
         limits: batch size.
         share_prompts: hold a prompt's keys and values once for all its samples; None decides by architecture.
+        only: numbers of the prompts to sample; the others get no samples, and their random numbers are passed over.
     """
     limits = limits or Limits()
     share = supports_shared_prompt(model) if share_prompts is None else share_prompts
+    padded = takes_padding(model)
     most = max(max_tokens, default=0)
     starts = [sum(counts[:index]) for index in range(len(counts))]
     uniform_RT = torch.rand((sum(counts), most), generator=generator, dtype=torch.float64)
     device = next(model.parameters()).device
     ends = torch.tensor(sorted(end_ids), device=device)
     results: list[list[Sample]] = [[] for _ in prompts]
-    for chunk in _chunks(prompts, counts, max_tokens, limits, share):
-        batch = Prefill(model, [prompts[index] for index in chunk], pad_id, device)
+    wanted = [count if only is None or index in only else 0 for index, count in enumerate(counts)]
+    for chunk in _chunks(prompts, wanted, max_tokens, limits, share):
+        ids = [prompts[index] for index in chunk]
+        batch = Prefill(model, ids, pad_id, device) if padded else Unpadded(model, ids, device)
         place_of_row = [place for place, index in enumerate(chunk) for _ in range(counts[index])]
         prompt_of_row = torch.tensor(place_of_row, dtype=torch.long, device=device)
         limit_R = torch.tensor([max_tokens[chunk[place]] for place in place_of_row], device=device)
@@ -115,7 +122,7 @@ def sample_tokens(
 
 def _decode(
     model: nn.Module,
-    batch: Prefill,
+    batch: Prefill | Unpadded,
     prompt_of_row: Tensor,
     limit_R: Tensor,
     uniform_RT: Tensor,
@@ -133,7 +140,7 @@ def _decode(
     row_N = torch.arange(rows, device=limit_R.device)
     running_N = torch.ones_like(row_N, dtype=torch.bool)
     logits_NV = batch.logits_PV[prompt_of_row]
-    decoder: SharedPromptDecoder | RepeatedPromptDecoder | None = None
+    decoder: SharedPromptDecoder | RepeatedPromptDecoder | UnpaddedDecoder | None = None
     for step in range(most):
         logprob_NV = torch.log_softmax(logits_NV.float(), dim=-1)
         token_N = choose(logprob_NV, uniform_RT[row_N, step], temperature, top_p)
@@ -148,7 +155,10 @@ def _decode(
         if running == 0:
             break
         if decoder is None:
-            decoder = (SharedPromptDecoder if share else RepeatedPromptDecoder)(model, batch, prompt_of_row)
+            if isinstance(batch, Unpadded):
+                decoder = UnpaddedDecoder(batch, prompt_of_row)
+            else:
+                decoder = (SharedPromptDecoder if share else RepeatedPromptDecoder)(model, batch, prompt_of_row)
         if running <= limits.compact_below * len(row_N) and running < len(row_N):
             keep = running_N.nonzero()[:, 0]
             decoder.keep(keep)

@@ -5,21 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from pivotgym.envs.actions import parse_action
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.trajectory import Message, canonical_json, digest
+from pivotgym.envs.trajectory import canonical_json, digest
 from pivotgym.harness.chat import ChatFormat
-from pivotgym.harness.policies.base import Completion, Conversation, PromptTooLong, Sampling, Usage
-from pivotgym.harness.policies.embedded import chat_template, embedded_model
+from pivotgym.harness.policies.base import Completion, Conversation, Sampling, Usage
+from pivotgym.harness.policies.rendering import (
+    cannot_load,
+    completion_of,
+    distinct_prompts,
+    generation_ends,
+    load_tokenizer,
+    model_folder,
+)
 from pivotgym.harness.policies.sampler import Limits, Sample, sample_tokens
 from pivotgym.harness.runs import adapter_digest
+
+Draw: TypeAlias = Callable[[Collection[int] | None], list[list[Sample]]]
+"""Samples of the prompts with these numbers (None: all), empty lists for the others; to be called once."""
 
 
 class TransformersPolicy:
@@ -55,7 +65,7 @@ class TransformersPolicy:
         self.usage = Usage()
         self.format = ChatFormat(tokenizer, template_args)
         self.limits = limits or Limits()
-        self.end_ids = self.format.end_ids | _generation_ends(self.model)
+        self.end_ids = self.format.end_ids | generation_ends(getattr(self.model, "generation_config", None))
         config: Any = getattr(self.model, "config", None)
         self.context = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
         self._digest: tuple[tuple[int, int], str] | None = None if origin is None else (_versions(self.model), origin)
@@ -79,12 +89,7 @@ class TransformersPolicy:
         """
         sampling = sampling or Sampling()
         started = time.perf_counter()
-        prompts: dict[tuple[int, ...], list[int]] = {}
-        for index, conversation in enumerate(conversations):
-            ids = self.format.prompt_ids(conversation)
-            if len(ids) >= self.context:
-                raise PromptTooLong(index, len(ids), self.context)
-            prompts.setdefault(tuple(ids), []).append(index)
+        prompts = distinct_prompts(self.format, conversations, self.context)
         generator = torch.Generator()
         if sampling.seed is None:
             generator.seed()
@@ -93,9 +98,11 @@ class TransformersPolicy:
         was_training = self.model.training
         self.model.eval()
         try:
-            samples = sample_tokens(
+            ids_of = [list(prompt) for prompt in prompts]
+            draw = partial(
+                sample_tokens,
                 self.model,
-                [list(prompt) for prompt in prompts],
+                ids_of,
                 [n * len(owners) for owners in prompts.values()],
                 end_ids=self.end_ids,
                 max_tokens=[min(sampling.max_tokens, self.context - len(prompt)) for prompt in prompts],
@@ -105,6 +112,7 @@ class TransformersPolicy:
                 generator=generator,
                 limits=self.limits,
             )
+            samples = self._draw(ids_of, lambda only: draw(only=only))
         finally:
             self.model.train(was_training)
         results: list[list[Completion]] = [[] for _ in conversations]
@@ -119,24 +127,12 @@ class TransformersPolicy:
         self.usage.seconds += time.perf_counter() - started
         return results
 
+    def _draw(self, prompts: Sequence[list[int]], draw: Draw) -> list[list[Sample]]:
+        """The samples of all prompts; ``draw`` gives those of some."""
+        return draw(None)
+
     def _completion(self, prompt_ids: list[int], sample: Sample) -> Completion:
-        # Ends the model's own configuration names beside the template's are no part of the text either.
-        ids = sample.token_ids[:-1] if sample.ended else sample.token_ids
-        text = self.format.text(ids)
-        if sample.ended:
-            message, malformed = parse_action(text)
-        else:
-            message = Message(role="assistant", content=text)
-            malformed = f"cut off after {len(sample.token_ids)} tokens"
-        return Completion(
-            message=message,
-            text=text,
-            prompt_ids=prompt_ids,
-            token_ids=sample.token_ids,
-            logprobs=sample.logprobs,
-            stop_reason="stop" if sample.ended else "length",
-            malformed=malformed,
-        )
+        return completion_of(self.format, prompt_ids, sample.token_ids, sample.logprobs, ended=sample.ended)
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -185,12 +181,6 @@ def merge_adapter(model: nn.Module, adapter: Path) -> nn.Module:
     return merged
 
 
-def _generation_ends(model: nn.Module) -> frozenset[int]:
-    config: Any = getattr(model, "generation_config", None)
-    ends = getattr(config, "eos_token_id", None)
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
-
-
 def load_model(source: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
     """Model and tokenizer of ``embedded``, a model folder, or a Hugging Face name.
 
@@ -205,21 +195,17 @@ def load_model(source: str, *, device: str | None = None, dtype: str | None = No
         BadInput: there is no such model, or it is no causal language model.
         EmbeddedModelUnavailable: the embedded model could not be obtained.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision: Any = getattr(torch, dtype, None) if dtype else (torch.float32 if target == "cpu" else "auto")
     if dtype and not isinstance(precision, torch.dtype):
         raise BadInput(f"there is no torch dtype {dtype!r}")
-    folder = str(embedded_model()) if source == "embedded" else source
+    tokenizer = load_tokenizer(source)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=precision)
+        model: Any = AutoModelForCausalLM.from_pretrained(str(model_folder(source)), dtype=precision)
     except (OSError, ValueError, KeyError) as problem:
-        reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-        raise BadInput(f"cannot load model {source!r}: {reason}") from problem
-    if source == "embedded":
-        tokenizer.chat_template = chat_template()
+        raise cannot_load(source, problem) from problem
     return model.to(target).eval(), tokenizer
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import MODELS, make_model
+from tiny_models import MODELS, UNUSUAL, make_model, make_unusual
 
 from pivotgym.harness.policies.decoding import supports_shared_prompt
 from pivotgym.harness.policies.sampler import Limits, Sample, choose, sample_tokens
 
 PROMPTS = [[1, 20, 30, 40, 50], [1, 9, 8], [1, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109], [7]]
 SHARED_START = [[1, *range(10, 40), *tail] for tail in ([50, 51, 52], [60], [70, 71, 72, 73, 74, 75])]
+FAR_APART = [[1, *range(10, 40), *tail] for tail in ([50, 51, 52], [60], range(70, 150), [61])]
 # One id in ten ends a sample, so that rows end at many different steps.
 ENDS = frozenset(range(2, 261, 10))
 NO_END = frozenset({260})
@@ -53,6 +54,24 @@ def test_logprobs_are_those_of_a_full_forward_pass(kind: str, prompts: list[list
             torch.testing.assert_close(torch.tensor(sample.logprobs), expected, atol=1e-4, rtol=0)
     assert len(lengths) > 3, "rows must end at different steps, or compaction is not exercised"
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.filterwarnings("ignore:sampling computes the whole sequence")
+@pytest.mark.parametrize("prompts", [PROMPTS, FAR_APART], ids=["different", "common-start"])
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_windows_and_states_see_the_tokens_before_them_and_no_padding(kind: str, prompts: list[list[int]]) -> None:
+    """A long beginning in common, and prompts so different in length that padding would fill the windows."""
+    model = make_unusual(kind)
+    assert not supports_shared_prompt(model)
+    samples = draw(model, prompts, limits=Limits(compact_below=1))
+    lengths = set()
+    for prompt, group in zip(prompts, samples, strict=True):
+        assert len(group) == 3
+        for sample in group:
+            lengths.add(len(sample.token_ids))
+            expected = full_forward(model, prompt, sample.token_ids)
+            torch.testing.assert_close(torch.tensor(sample.logprobs), expected, atol=1e-3, rtol=0)
+    assert len(lengths) > 3, "rows must end at different steps, or compaction is not exercised"
 
 
 def test_what_the_shared_form_does_not_know_takes_the_other() -> None:
