@@ -18,7 +18,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from pivotgym.envs.errors import BadInput
 from pivotgym.harness.packing import PrefixTree
 
 Kernel = Literal["dense", "blocks", "flex"]
@@ -100,6 +99,10 @@ def skips_masked(lm: Any) -> bool:
     return lm.config._attn_implementation in ("sdpa", PACKED)
 
 
+class CannotPack(ValueError):
+    """A model or kernel does not take packed rows; the message says why."""
+
+
 def hidden_states(lm: Any, tree: PrefixTree, kernel: Kernel | None = None) -> Tensor:
     """Last hidden state of every position of the tree, ``(U, D)``.
 
@@ -107,6 +110,10 @@ def hidden_states(lm: Any, tree: PrefixTree, kernel: Kernel | None = None) -> Te
         lm: a transformers causal language model without wrappers.
         tree: what to compute.
         kernel: how; ``None`` chooses by device and size.
+
+    Raises:
+        CannotPack: the model's attention, or its output, is of another kind. What the model itself raises on such a
+            mask comes as it is.
     """
     device = lm.get_input_embeddings().weight.device
     token_ids, depths = tree.token_ids, tree.depths
@@ -133,7 +140,10 @@ def hidden_states(lm: Any, tree: PrefixTree, kernel: Kernel | None = None) -> Te
         attention_mask=mask,
         use_cache=False,
     )
-    return cast(Tensor, output.last_hidden_state[0, : len(tree.token_ids)])
+    hidden_1UD = getattr(output, "last_hidden_state", None)
+    if hidden_1UD is None:
+        raise CannotPack(f"{type(decoder_of(lm)).__name__} gives no last_hidden_state")
+    return cast(Tensor, hidden_1UD[0, : len(tree.token_ids)])
 
 
 def decoder_of(lm: Any) -> nn.Module:
@@ -181,7 +191,7 @@ def attention_weight(lm: Any) -> float:
 def _use_packed(lm: Any) -> None:
     config = lm.config
     if config._attn_implementation not in ("sdpa", PACKED):
-        raise BadInput(f"only sdpa can be replaced, not {config._attn_implementation}", field="attn_implementation")
+        raise CannotPack(f"attention {config._attn_implementation!r} cannot be replaced, only sdpa")
     _register()
     config._attn_implementation = PACKED
 
@@ -218,7 +228,7 @@ def _attend(
     if not isinstance(attention_mask, BlockMask):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if foreign:
-        raise ValueError(f"flex attention on a packed row does not know {', '.join(foreign)}")
+        raise CannotPack(f"flex attention on a packed row does not know {', '.join(foreign)}")
     output_1HUD = _flex(query.device.type)(
         query,
         key,
@@ -234,7 +244,7 @@ def _attend_by_rows(
     query_1HUD: Tensor, key_1KUD: Tensor, value_1KUD: Tensor, rows: list[Rows], scale: float | None
 ) -> Tensor:
     """Attention a block of rows at a time, ``(1, U, H, D)``."""
-    heads, size = query_1HUD.shape[1], query_1HUD.shape[3]
+    heads, size, out = query_1HUD.shape[1], query_1HUD.shape[3], value_1KUD.shape[3]  # out may differ from size
     kept = key_1KUD.shape[1]
     parts = []
     for block in rows:
@@ -245,7 +255,7 @@ def _attend_by_rows(
         output_1KRD = nn.functional.scaled_dot_product_attention(
             query_1KRD, key_1KXD, value_1KXD, attn_mask=block.mask_RK.repeat(heads // kept, 1), scale=scale
         )
-        parts.append(output_1KRD.reshape(1, heads, count, size))
+        parts.append(output_1KRD.reshape(1, heads, count, out))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 

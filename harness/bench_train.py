@@ -31,6 +31,8 @@ from pivotgym.harness.figures import Figure, Figures
 
 PACKED, PADDED, TRL = "packed", "padded", "trl"
 STEP, CPU, MEMORY = "step", "step, CPU time", "peak memory"
+SPEED, SHARE = "operations a second", "share of the card's peak"
+"""Of the operations that the step takes by the model's definition: padded sides compute more of them, not faster."""
 FASTER = 3.0
 """How many times faster a packed step has to be at the standard sizes."""
 SAME = 1e-2
@@ -93,7 +95,18 @@ def print_train_rows(rows: Sequence[Figure], console: Console) -> None:
         title="bench train: one optimiser step, medians with quartiles; over packed: how many times longer it takes",
         title_justify="left",
     )
-    for column in ("", "side", "step (s)", "CPU (s)", "peak memory (MB)", "over packed", "quartiles", "CPU", "target"):
+    for column in (
+        "",
+        "side",
+        "step (s)",
+        "CPU (s)",
+        "Top/s",
+        "peak memory (MB)",
+        "over packed",
+        "quartiles",
+        "CPU",
+        "target",
+    ):
         table.add_column(column, justify="left" if column in ("", "side") else "right")
     found = {(row.name, row.backend): row for row in rows}
     for name in dict.fromkeys(row.name.rpartition(": ")[0] for row in rows):
@@ -102,7 +115,9 @@ def print_train_rows(rows: Sequence[Figure], console: Console) -> None:
             if step is None:
                 continue
             cpu, memory = found[f"{name}: {CPU}", side], found[f"{name}: {MEMORY}", side]
-            cells = [name, side, f"{step.median / 1000:.3g}", f"{cpu.median / 1000:.3g}", f"{memory.median:.0f}"]
+            speed, share = found[f"{name}: {SPEED}", side], found.get((f"{name}: {SHARE}", side))
+            rate = f"{speed.median:.3g}" + (f" ({share.median:.0f} % of peak)" if share else "")
+            cells = [name, side, f"{step.median / 1000:.3g}", f"{cpu.median / 1000:.3g}", rate, f"{memory.median:.0f}"]
             ratio = found.get((f"{name}: {STEP}", _over(side)))
             if ratio is not None:
                 spread = f"{ratio.low:.3g} to {ratio.high:.3g}" if ratio.repeats > 1 else ""
@@ -135,6 +150,7 @@ def _measure(
         for side in sides:
             tell(f"{name}: starting {side}")
             workers[side] = stack.enter_context(closing(_Process(side, config)))
+            workers[side].step(point, warm_up=True)
         for number in range(rounds):
             taken: dict[Side, Taken] = {}
             # Another side goes first in each round: whoever does finds other caches.
@@ -148,6 +164,10 @@ def _measure(
                 other = taken[side]
                 times[side].add(step, other.ms)
                 times[side].add(cpu, other.cpu_ms)
+                speed = other.tflop / (other.ms / 1000)
+                times[side].add(f"{name}: {SPEED}", speed, "Top/s")
+                if other.card_tflops is not None:
+                    times[side].add(f"{name}: {SHARE}", 100 * speed / other.card_tflops, "%")
                 if side != "packed":
                     ratios[side].add(step, other.ms / ours.ms, "x")
                     ratios[side].add(cpu, other.cpu_ms / ours.cpu_ms, "x")
@@ -174,6 +194,7 @@ class _Process:
                 config.model,
                 kind,
                 str(config.threads),
+                config.dtype or "",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -186,11 +207,11 @@ class _Process:
             self.close()
             raise
 
-    def step(self, point: Point) -> Taken:
-        """One step of these sizes."""
+    def step(self, point: Point, warm_up: bool = False) -> Taken:
+        """One step of these sizes, or a pass that only makes it ready for them."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended, and the answer is why
-            self._process.stdin.write(json.dumps(asdict(point)) + "\n")
+            self._process.stdin.write(json.dumps({**asdict(point), "warm_up": warm_up}) + "\n")
             self._process.stdin.flush()
         return Taken(**self._answer())
 

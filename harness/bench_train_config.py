@@ -44,12 +44,17 @@ class Taken:
         cpu_ms: processor time of this process, all threads.
         norm: of the gradient.
         peak_mb: most memory so far, of the process (CPU) or allocated on the device (CUDA).
+        tflop: operations that the step takes by the model's definition, in 10**12 (see
+            :mod:`~pivotgym.harness.flops`).
+        card_tflops: what the card does at most, in 10**12 a second; None where that is not known.
     """
 
     ms: float
     cpu_ms: float
     norm: float
     peak_mb: float
+    tflop: float
+    card_tflops: float | None
 
 
 class TrainBenchConfig(BaseModel):
@@ -60,14 +65,15 @@ class TrainBenchConfig(BaseModel):
         prompt: tokens of the prompt.
         completion: tokens of each completion.
         group: completions of the prompt (G).
-        rows: completions in one forward pass of the padded sides.
+        rows: completions in one forward pass of the padded sides, at the main prompt length.
         tokens: positions in one forward pass of the packed side.
         lora: train LoRA adapters instead of all weights.
-        trl: measure TRL too, where it is installed.
+        trl: measure TRL too; where it is not installed the benchmark fails, after the other sides.
         curve_groups: further group sizes, at the same prompt length.
         curve_prompts: further prompt lengths, at the same group size.
         curve_repeats: rounds at each of those.
         threads: of PyTorch in each process; 0 leaves its own number.
+        dtype: of the weights, a name of torch's; None takes float32 on a CPU and the checkpoint's own elsewhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,16 +90,23 @@ class TrainBenchConfig(BaseModel):
     curve_prompts: tuple[int, ...] = (256, 512, 2048)
     curve_repeats: int = Field(1, ge=1)
     threads: int = Field(0, ge=0)
+    dtype: str | None = None
 
     @property
     def is_standard(self) -> bool:
         """Whether the targets are for this."""
-        return (self.model, self.prompt, self.completion, self.group) == ("embedded", 1024, 64, 8)
+        sizes = (self.model, self.prompt, self.completion, self.group, self.lora)
+        return sizes == ("embedded", 1024, 64, 8, False)
 
     def points(self) -> Iterator[Point]:
-        """The sizes asked for, the main ones first."""
+        """The sizes asked for, the main ones first.
+
+        Prompts that are longer than the main one get as many rows fewer in a pass of the padded sides, so that no
+        point needs much more memory than the main one.
+        """
         sizes = [(self.group, self.prompt)]
         sizes += [(group, self.prompt) for group in self.curve_groups]
         sizes += [(self.group, prompt) for prompt in self.curve_prompts]
         for group, prompt in dict.fromkeys(sizes):
-            yield Point(group, prompt, self.completion, self.rows, self.tokens)
+            rows = max(1, self.rows * self.prompt // max(prompt, self.prompt))
+            yield Point(group, prompt, self.completion, rows, self.tokens)

@@ -16,13 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pivotgym.harness.bench_train_config import Point, Side, Taken
+from pivotgym.harness.flops import causal_pairs, peak_flops, training_flops
 
 Accumulate = Callable[[Point, list[int], list[list[int]], Tensor], None]
 """Adds the gradients of a batch to the model's: point, prompt, completions, advantages ``(G,)``."""
@@ -37,9 +38,10 @@ class Worker:
         source: the model, as :func:`~pivotgym.harness.policies.transformers_policy.load_model` takes it.
         lora: train LoRA adapters; otherwise all weights.
         threads: of PyTorch; 0 leaves its own number.
+        dtype: of the weights; None as ``load_model`` takes it.
     """
 
-    def __init__(self, side: Side, source: str, lora: bool, threads: int) -> None:
+    def __init__(self, side: Side, source: str, lora: bool, threads: int, dtype: str | None = None) -> None:
         from pivotgym.harness.learner import Learner
         from pivotgym.harness.options import LoraOptions, OptimOptions
         from pivotgym.harness.policies.transformers_policy import load_model
@@ -47,7 +49,16 @@ class Worker:
         self.side: Side = side
         if threads:
             torch.set_num_threads(threads)
-        model, tokenizer = load_model(source)
+        model, tokenizer = load_model(source, dtype=dtype)
+        self.config = model.config
+        embeddings = {id(one) for one in (model.get_input_embeddings(), model.get_output_embeddings())}
+        self.weights = sum(
+            parameter.numel()
+            for module in model.modules()
+            if id(module) not in embeddings
+            for parameter in module.parameters(recurse=False)
+            if parameter.dim() > 1
+        )
         self.vocabulary = int(model.config.get_text_config().vocab_size)
         self.learner = Learner(model, LoraOptions() if lora else None, OptimOptions(lr=LR))
         self.device = next(model.parameters()).device
@@ -60,8 +71,16 @@ class Worker:
         self.steps = 0
         self.step(Point(2, 32, 8, 2, 128))  # makes the optimiser's state and loads kernels
 
-    def step(self, point: Point) -> Taken:
-        """One optimiser step."""
+    def warm_up(self, point: Point) -> Taken:
+        """A pass of the largest size that steps at ``point`` make, without an update: the memory is fetched once."""
+        if self.side != "packed":
+            point = replace(point, group=point.rows_that_divide)
+        taken = self.step(point, update=False)
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        return taken
+
+    def step(self, point: Point, update: bool = True) -> Taken:
+        """One optimiser step, or only its gradients."""
         generator = torch.Generator().manual_seed(point.prompt * 1009 + point.group)
         draw = torch.randint(0, self.vocabulary, (point.prompt + point.group * point.completion,), generator=generator)
         prompt = draw[: point.prompt].tolist()
@@ -72,15 +91,31 @@ class Worker:
         self._wait()
         wall, cpu = time.perf_counter(), time.process_time()
         self._accumulate(point, prompt, completions, advantages_G)
-        self.steps += 1
-        norm = self.learner.update(self.steps)
+        norm = None
+        if update:
+            self.steps += 1
+            norm = self.learner.update(self.steps)
         self._wait()
         return Taken(
             ms=(time.perf_counter() - wall) * 1000,
             cpu_ms=(time.process_time() - cpu) * 1000,
             norm=float("nan") if norm is None else norm,
             peak_mb=self._peak_mb(),
+            tflop=self.flops(point) / 1e12,
+            card_tflops=self._card(),
         )
+
+    def flops(self, point: Point) -> float:
+        """Operations of a step at ``point`` on this side; TRL's and the padded one's compute the prompt for each."""
+        positions, pairs = causal_pairs(point.prompt, [point.completion] * point.group, shared=self.side == "packed")
+        scored = point.group * point.completion
+        return training_flops(self.config, positions, pairs, scored, self.weights, adapters=bool(self.learner.lora))
+
+    def _card(self) -> float | None:
+        if self.device.type != "cuda":
+            return None
+        found = peak_flops(torch.cuda.get_device_name(self.device), next(self.learner.model.parameters()).dtype)
+        return None if found is None else found / 1e12
 
     def give_back(self) -> None:
         """Hands freed memory back to the system, so that a side that waits does not hold what another one needs."""
@@ -190,11 +225,13 @@ class _Trl:
 def main() -> None:
     """Takes the steps asked for on standard input; ends with it."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
-    side, source, lora, threads = sys.argv[1:5]
-    worker = Worker(side, source, lora == "lora", int(threads))  # type: ignore[arg-type]
+    side, source, lora, threads, dtype = sys.argv[1:6]
+    worker = Worker(side, source, lora == "lora", int(threads), dtype or None)  # type: ignore[arg-type]
     print(json.dumps({"ready": str(worker.device)}), file=answers, flush=True)
     for line in sys.stdin:
-        taken = worker.step(Point(**json.loads(line)))
+        asked = json.loads(line)
+        take = worker.warm_up if asked.pop("warm_up", False) else worker.step
+        taken = take(Point(**asked))
         worker.give_back()
         print(json.dumps(asdict(taken)), file=answers, flush=True)
 

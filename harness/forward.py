@@ -29,6 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.attention import (
     PACKED,
+    CannotPack,
     Kernel,
     hidden_states,
     positions_depend_on_length,
@@ -38,6 +39,8 @@ from pivotgym.harness.packing import PrefixTree
 
 HEAD_BYTES = 256 * 2**20
 """Logits (float32) held at a time, in bytes; above that the head runs in chunks and recomputes them for backward."""
+_HALF = (torch.bfloat16, torch.float16)
+_TELLING = 32
 
 
 class Logprobs(NamedTuple):
@@ -117,6 +120,7 @@ def tree_logprobs(
     temperature: float = 1.0,
     with_entropy: bool = False,
     kernel: Kernel | None = None,
+    in_order: bool = False,
 ) -> Logprobs:
     """Log-probabilities of the action tokens of sequences, every distinct prefix computed once.
 
@@ -133,6 +137,7 @@ def tree_logprobs(
         with_entropy: also the entropy at each action token.
         kernel: how to attend; ``None`` chooses by device and size
             (:func:`~pivotgym.harness.attention.choose_kernel`).
+        in_order: lay the sequences out as they come, not sorted.
 
     Returns:
         :class:`Logprobs` with the action tokens of each sequence moved to the left: ``T`` is the largest number of
@@ -148,7 +153,7 @@ def tree_logprobs(
     longest = max(len(sequence) for sequence in sequences)
     if window is not None and longest > window:
         raise BadInput(f"{longest} tokens exceed the attention window of {window}", field="sequences")
-    tree = PrefixTree.build(sequences)
+    tree = PrefixTree.build(sequences, in_order=in_order)
     # Each distinct action token of the tree is scored once, from the hidden state of its parent.
     edge_of: dict[int, int] = {}
     parents: list[int] = []
@@ -285,45 +290,35 @@ def completion_logprobs(
     return group_logprobs(model, [(prompt_ids, completions)], temperature=temperature, with_entropy=with_entropy)
 
 
-def sequence_logprobs(model: nn.Module, token_ids: Sequence[int], mask: Sequence[bool]) -> Tensor:
-    """Log-probabilities of the masked tokens of one conversation, for supervised training.
-
-    The head runs on the positions before masked tokens only. Several conversations with a common start are cheaper
-    through :func:`tree_logprobs`.
-
-    Args:
-        model: see :func:`tree_logprobs`.
-        token_ids: the whole conversation.
-        mask: true on the tokens to score (the assistant's).
-
-    Returns:
-        Shape ``(A,)``, in order, float32.
-
-    Raises:
-        BadInput: as :func:`tree_logprobs`.
-    """
-    return tree_logprobs(model, [token_ids], [mask]).logprobs_NT[0]
-
-
 def supports_shared_prompt(model: nn.Module, kernel: Kernel | None = None) -> bool:
+    """Whether :func:`why_not_shared` has nothing against the packed pass."""
+    return why_not_shared(model, kernel) is None
+
+
+def why_not_shared(model: nn.Module, kernel: Kernel | None = None) -> str | None:
     """Whether the packed pass gives what the model's own ``forward`` gives; run it once before training.
 
-    Compares both on a short branching input, without gradient and with dropout off. False for models whose layers
+    Compares both on a short branching input, without gradient and with dropout off. It does not for models whose layers
     carry state along the row (recurrent, convolutional), attention kernels that take no mask of this kind, positions
     that depend on the longest sequence of a pass, and outputs changed after the head (soft caps, scaled logits): use
-    :func:`padded_logprobs` for them. What shows in long inputs only is found by :func:`agrees_with_padded` on them.
+    :func:`padded_logprobs` for them. What shows in long inputs only is found by :func:`why_not_packed` on them.
 
     Args:
         model: a causal language model, plain or with adapters.
         kernel: see :func:`tree_logprobs`.
 
     Returns:
-        True when the largest difference is rounding: below a thousandth of what the prompt itself changes in the
-        log-probabilities (a tenth in half precision).
+        None when the largest difference is rounding: below a thousandth of what the prompt itself changes in the
+        log-probabilities (a tenth in half precision). Otherwise the reason, to be told to a person.
+
+    Raises:
+        Exception: what is no matter of what the model can do: out of memory, a failing device, a bug of ours.
     """
     lm = causal_lm(model)
-    if lm.config._attn_implementation not in ("sdpa", "eager", PACKED) or positions_depend_on_length(lm.config):
-        return False
+    if lm.config._attn_implementation not in ("sdpa", "eager", PACKED):
+        return f"attention {lm.config._attn_implementation!r} takes no masks of one's own"
+    if positions_depend_on_length(lm.config):
+        return "rotary positions depend on the longest sequence of a pass"
     generator = torch.Generator().manual_seed(0)
     vocabulary = lm.config.get_text_config().vocab_size
 
@@ -333,57 +328,137 @@ def supports_shared_prompt(model: nn.Module, kernel: Kernel | None = None) -> bo
     start, stem = draw(5), draw(3)
     prompts = [start + draw(6), start + draw(4)]
     completions = [stem + draw(4), stem + draw(2), stem, draw(5)]
+    window = window_of(lm.config)
+    longest = max(map(len, prompts)) + max(map(len, completions))
+    if window is not None and window < longest:
+        return f"an attention window of {window} tokens"
     found = _both_ways(model, [(prompt, completions) for prompt in prompts], kernel)
-    if found is None:
-        return False
+    if isinstance(found, str):
+        return found
     shared_NT, plain = found
-    effect = (plain[0] - plain[1]).abs().max()
-    return bool((shared_NT - torch.cat(plain)).abs().max() <= (0.1 if _is_half(lm) else 1e-3) * effect)
+    effect = float((plain[0] - plain[1]).abs().max())
+    gap = float((shared_NT - torch.cat(plain)).abs().max())
+    if gap <= (0.1 if _is_half(lm) else 1e-3) * effect:
+        return None
+    return f"on a few tokens log-probabilities differ by {gap:.2g} nats from the padded batch's"
 
 
-def agrees_with_padded(
-    model: nn.Module, prompt_ids: Sequence[int], completions: Sequence[Sequence[int]], kernel: Kernel | None = None
-) -> bool:
+def why_not_packed(
+    model: nn.Module,
+    prompt_ids: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    kernel: Kernel | None = None,
+    *,
+    positions: int = 0,
+) -> str | None:
     """Whether packed and padded pass agree on one real group, without gradient and with dropout off.
 
-    For what :func:`supports_shared_prompt` cannot see in a few tokens: attention that leaves out distant tokens.
+    For what :func:`why_not_shared` cannot see in a few tokens: attention that leaves out distant tokens, and attention
+    that takes places of the row for places of the sequence (a window cut out of a matrix of the row). The row is filled
+    up to ``positions`` with other branches between the prompt and the completions, so that these stand as far behind
+    their prompt as any completion in a row of that size.
 
     Args:
         model: a causal language model, plain or with adapters.
         prompt_ids: the prompt.
         completions: at least two, so that the row branches.
         kernel: see :func:`tree_logprobs`.
+        positions: size of the row; a smaller number than the group has leaves it as it is.
 
     Returns:
-        True when the difference is at most a thousandth of the log-probabilities (a twentieth in half precision), by
-        Euclidean norm.
+        None when the difference is at most a thousandth of the log-probabilities, by Euclidean norm. In half precision
+        a twentieth, and not far above what rounding makes of a row that has the branches behind a completion, which
+        then is where it would be alone. Otherwise the reason.
+
+    Raises:
+        Exception: as :func:`why_not_shared`.
     """
-    found = _both_ways(model, [(prompt_ids, completions)], kernel)
-    if found is None:
-        return False
-    shared_GT, (plain_GT,) = found
-    allowed = (5e-2 if _is_half(causal_lm(model)) else 1e-3) * plain_GT.norm() + 1e-3
-    return bool((shared_GT - plain_GT).norm() <= allowed)
+    dtype = causal_lm(model).get_input_embeddings().weight.dtype
+    if positions:  # a few tokens would say little of rounding, so the end of a prompt goes with short completions
+        end = len(prompt_ids) - max(0, min(_TELLING - max(map(len, completions)), len(prompt_ids) // 2))
+        prompt_ids, completions = prompt_ids[:end], [[*prompt_ids[end:], *completion] for completion in completions]
+    filling = _filling(prompt_ids, completions, positions)
+    share = 5e-2 if dtype in _HALF else 1e-3
+    rows: list[tuple[Sequence[Sequence[int]], Sequence[Sequence[int]], Sequence[Sequence[int]]]]
+    rows = [(filling, completions, [])]
+    if dtype in _HALF and filling:
+        rows.insert(0, ([], completions[-1:], filling))
+    for before, tested, behind in rows:
+        found = _both_ways(model, [(prompt_ids, tested)], kernel, before, behind)
+        if isinstance(found, str):
+            return found
+        shared_GT, (plain_GT,) = found
+        gap, size = float((shared_GT - plain_GT).norm()), float(plain_GT.norm())
+        if gap > share * size + 1e-3:
+            row = f" in a row of {positions}" if filling else ""
+            most = float((shared_GT - plain_GT).abs().max())
+            return (
+                f"on {len(prompt_ids)} prompt tokens{row} log-probabilities differ by {most:.2g} nats from the padded "
+                "batch's"
+            )
+        if behind:
+            share = min(share, 4 * gap / max(size, 1e-3) + torch.finfo(dtype).eps / 2)
+    return None
+
+
+def _filling(prompt_ids: Sequence[int], completions: Sequence[Sequence[int]], positions: int) -> list[list[int]]:
+    """Branches behind the prompt, none longer than the completions, that fill a row of them up to ``positions``."""
+    rows = [[*prompt_ids, *completion] for completion in completions]
+    left = positions - len(PrefixTree.build(rows, in_order=True).token_ids)
+    longest = max(map(len, completions))
+    # Neighbours begin with different tokens, or they would be one branch.
+    begins = [token for token in range(3) if token != completions[0][0]]
+    found: list[list[int]] = []
+    while left > 0:
+        rest = [number % 2 for number in range(min(longest, left) - 1)]
+        found.append([*prompt_ids, begins[len(found) % 2], *rest])
+        left -= len(rest) + 1
+    return found
 
 
 @torch.no_grad()
 def _both_ways(
-    model: nn.Module, groups: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], kernel: Kernel | None
-) -> tuple[Tensor, list[Tensor]] | None:
-    """Log-probabilities packed, ``(N, T)``, and padded, of each group; None where the packed pass fails."""
+    model: nn.Module,
+    groups: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    kernel: Kernel | None,
+    before: Sequence[Sequence[int]] = (),
+    behind: Sequence[Sequence[int]] = (),
+) -> tuple[Tensor, list[Tensor]] | str:
+    """Log-probabilities packed, ``(N, T)``, and padded, of each group; or why the model refuses packed rows.
+
+    Other sequences may stand before and behind those of the groups in the packed row.
+    """
     training = model.training
     model.eval()
+    pairs = [(prompt, completion) for prompt, completions in groups for completion in completions]
+    rows = [*before, *([*prompt, *completion] for prompt, completion in pairs), *behind]
+    masks = [[place == len(row) - 1 for place in range(len(row))] for row in rows]
+    for number, (prompt, completion) in enumerate(pairs, len(before)):
+        masks[number] = [False] * len(prompt) + [True] * len(completion)
     try:
         plain = [padded_logprobs(model, prompt, completions).logprobs_NT for prompt, completions in groups]
         try:
-            return group_logprobs(model, groups, kernel=kernel).logprobs_NT, plain
-        except torch.OutOfMemoryError:
+            packed = tree_logprobs(model, rows, masks, kernel=kernel, in_order=bool(before or behind)).logprobs_NT
+            return packed[len(before) : len(before) + len(pairs)], plain
+        except CannotPack as error:
+            return str(error)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError, BadInput):
-            return None  # the architecture does not take such a mask
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            if _raised_here(error):
+                raise
+            return f"{type(error).__name__}: {error}"  # the architecture does not take such a mask
     finally:
         model.train(training)
 
 
+def _raised_here(error: BaseException) -> bool:
+    """Whether the error came up in code of this package, not in that of the model it called."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__", "")).startswith("pivotgym.")
+
+
 def _is_half(lm: Any) -> bool:
-    return lm.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
+    return lm.get_input_embeddings().weight.dtype in _HALF

@@ -5,33 +5,35 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from pivotgym.envs.errors import BadInput
+from pivotgym.envs.errors import BadInput, InfrastructureError
+from pivotgym.envs.formats.jsonl import write_rows
 from pivotgym.envs.trajectory import JsonObject
-from pivotgym.harness.attention import Kernel, attention_weight, skips_masked, window_of
+from pivotgym.harness.adapters import REFERENCE, adapter_settings, with_adapter, with_lora
+from pivotgym.harness.attention import attention_weight, skips_masked
 from pivotgym.harness.forward import (
     Logprobs,
-    agrees_with_padded,
     causal_lm,
     group_logprobs,
     padded_logprobs,
-    supports_shared_prompt,
 )
 from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.packing import Group, Pack, plan_packs
-from pivotgym.harness.runs import adapter_digest, whole_folder, write_json
+from pivotgym.harness.recompute import Recomputing
+from pivotgym.harness.runs import whole_folder, write_json
+from pivotgym.harness.sampling_weights import LEARNER, SamplingWeights, sharing_copy
+from pivotgym.harness.ways import Way, Ways
 
-LEARNER, REFERENCE = "default", "reference"
+MOST_SKIPPED = 5
+"""Updates without a finite gradient, one after the other, after which a run ends: it would go on without learning."""
 
 
 class Learner:
@@ -54,7 +56,22 @@ class Learner:
         reference_model: another model as the reference, instead of what training starts from.
         merged_sampler: with LoRA, keep a second copy of the adapted matrices with the adapter added in. Sampling is
             then a quarter faster (measured on a CPU), for the memory of those matrices.
+        own_sampler: sample from weights that stay as they are while the learner's change, until :meth:`sampler` is
+            called again; without LoRA that takes the memory of a second model.
+        checkpointing: keep only the inputs of each layer for the backward pass and compute the rest again (Chen et
+            al. 2016, arXiv:1604.06174): less memory, a forward pass more. The gradient is the same.
+
+    Attributes:
+        version: counts the changes of the weights.
+        skipped: updates left out because their gradient was not finite.
+        skipped_in_row: the last of them, without one that was taken in between; a checkpoint's state carries it on.
+
+    Raises:
+        BadInput: an adapter that cannot be started from, or ``own_sampler`` with one that is no sum of matrices.
     """
+
+    lockstep = False
+    """Whether passes are made in step with other processes, so that none may be left out."""
 
     def __init__(
         self,
@@ -68,22 +85,25 @@ class Learner:
         reference_model: nn.Module | None = None,
         merged_sampler: bool = False,
         temperature: float = 1.0,
+        own_sampler: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         self.optim, self.temperature = optim, temperature
         self.lora = lora is not None
         self.warm = self.lora and warm_start is not None
         self._frozen = None if reference_model is None else _freeze(reference_model)
         reference = reference and self._frozen is None
-        self._ways: dict[int, _Way] = {}
-        self._stale = True
-        plain = _sharing_copy(model) if merged_sampler and self.lora else None
+        self._ways = Ways()
+        self._stale, self.version = True, 0
+        self.skipped, self.skipped_in_row = 0, 0
+        plain = sharing_copy(model) if (merged_sampler or own_sampler) and self.lora else None
         if warm_start is not None:
             adapter_settings(warm_start)  # refuses what cannot be trained on
         if lora is not None:
             self.model: Any = (
-                _with_lora(model, lora, seed)
+                with_lora(model, lora, seed)
                 if warm_start is None
-                else _with_adapter(model, warm_start, reference=reference)
+                else with_adapter(model, warm_start, reference=reference)
             )
         else:
             if warm_start is not None:
@@ -94,13 +114,20 @@ class Learner:
             model.requires_grad_(True)
             if reference:
                 self._frozen = _freeze(copy.deepcopy(model))
-        self._sampler: nn.Module = self.model if plain is None else plain
-        self._merged = [] if plain is None else _own_matrices(self.model, plain)
+        self.recomputing = Recomputing(causal_lm(self.model) if checkpointing else None)
+        self._sampling = None if plain is None else SamplingWeights.merged(self.model, plain)
         # Never train mode: what trains must be the distribution that sampled, so nothing may drop out.
         self.model.eval()
-        if self._merged and self._sampler_gap() > 1e-3:
+        if plain is not None and (reason := self._why_not_merged()) is not None:
             # Something in the adapter is no sum of matrices: then sample from the learner itself, slower but right.
-            self._sampler, self._merged = self.model, []
+            self._sampling = None
+            if own_sampler:
+                raise BadInput(
+                    f"this adapter cannot be added into weights for a sampler of its own: {reason}", field="lora"
+                )
+            warnings.warn(f"sampling through the adapter, which takes more time: {reason}", stacklevel=2)
+        if own_sampler and not self.lora:
+            self._sampling = SamplingWeights.whole(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
@@ -127,22 +154,36 @@ class Learner:
 
     def sampler(self) -> nn.Module:
         """The model to sample from, with the current weights; the same object every time."""
+        if self._sampling is None:
+            return cast(nn.Module, self.model)
         if self._stale:
-            with torch.no_grad():
-                for layer, weight in self._merged:
-                    # From the base weights each time: merging and unmerging in place would add up rounding.
-                    weight.copy_(layer.base_layer.weight + layer.get_delta_weight(LEARNER))
+            self._sampling.take_over()
             self._stale = False
-        return self._sampler
+        return self._sampling.model
 
     @torch.no_grad()
-    def _sampler_gap(self) -> float:
-        """Largest difference between the logits of the learner and of its sampler, on a few tokens."""
+    def _why_not_merged(self) -> str | None:
+        """Whether the sampler, with the adapter added in, is the learner; None, or the reason why not.
+
+        Each adapter is compared with its matrix in float32, where rounding hides nothing however small the adapter is;
+        then the two models on a few tokens, for what lies outside the adapted layers, as far as rounding lets it show.
+        """
+        from peft.tuners.lora import LoraLayer
+
+        if self._sampling is None:
+            return "an adapter does not belong to a linear layer"
+        for name, layer in self.model.named_modules():
+            if isinstance(layer, LoraLayer) and not _is_matrix(layer):
+                return f"the adapter of {name} is no matrix"
         config: Any = self.model.config
         device = next(self.model.parameters()).device
         ids_1T = (torch.arange(1, 17, device=device) * 7919 % int(config.get_text_config().vocab_size))[None]
-        learner_1TV, sampler_1TV = (model(input_ids=ids_1T).logits.float() for model in (self.model, self.sampler()))
-        return float((learner_1TV - sampler_1TV).abs().max())
+        learner_1TV, sampler_1TV = (model(input_ids=ids_1T).logits for model in (self.model, self.sampler()))
+        share = 1e-3 if learner_1TV.dtype == torch.float32 else 0.1  # 12 layers in bfloat16 came to 0.05
+        learner_1TV, sampler_1TV = learner_1TV.float(), sampler_1TV.float()
+        effect = (learner_1TV - learner_1TV.mean(-1, keepdim=True)).norm()
+        gap = (learner_1TV - sampler_1TV).norm()
+        return None if bool(gap <= share * effect + 1e-6) else f"logits differ by {float(gap / effect):.1%}"
 
     def lr_at(self, update: int) -> float:
         """Learning rate of update ``update``, counted from 1."""
@@ -156,16 +197,39 @@ class Learner:
 
         Returns:
             The gradient norm before clipping; None where it was not finite and the update was left out.
+
+        Raises:
+            InfrastructureError: :data:`MOST_SKIPPED` updates in a row were left out.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.grad_clip))
+        found: Any = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.grad_clip)
+        norm = float(
+            found.full_tensor() if hasattr(found, "full_tensor") else found
+        )  # sharded weights have a part each
         finite = math.isfinite(norm)
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr_at(number)
             self.optimizer.step()
-            self._stale = True
+            self._changed()
+            self.skipped_in_row = 0
         self.optimizer.zero_grad(set_to_none=True)
+        if not finite:
+            self._skip(number, norm)
         return norm if finite else None
+
+    def _skip(self, number: int, norm: float) -> None:
+        if not self.skipped:
+            warnings.warn(f"update {number} is left out: its gradient norm is {norm}", stacklevel=3)
+        self.skipped, self.skipped_in_row = self.skipped + 1, self.skipped_in_row + 1
+        if self.skipped_in_row >= MOST_SKIPPED:
+            raise InfrastructureError(
+                f"{self.skipped_in_row} updates in a row, up to update {number}, had no finite gradient "
+                f"(the last norm: {norm}); a smaller learning rate or another number format may help"
+            )
+
+    def _changed(self) -> None:
+        self._stale = True
+        self.version += 1
 
     def packs(self, groups: Sequence[Group], budget: int, most: int | None = None) -> list[Pack]:
         """Cuts a batch into forward passes for :meth:`logprobs`.
@@ -175,11 +239,41 @@ class Learner:
             budget: positions of a pass: distinct ones where the model takes packed rows, else with the padding.
             most: at most so many groups in a pass.
         """
-        way = self._way(self.model, groups)
+        way = self._way(self.model, groups, rows=0)
         lm = causal_lm(self.model)
-        dense = way.kernel == "dense" or not skips_masked(lm)
-        quadratic = attention_weight(lm) if way.shared and dense else 0.0
-        return plan_packs(groups, budget, shared=way.shared, quadratic=quadratic, most=most)
+        while True:
+            dense = way.kernel == "dense" or not skips_masked(lm)
+            quadratic = attention_weight(lm) if way.shared and dense else 0.0
+            packs = plan_packs(groups, budget, shared=way.shared, quadratic=quadratic, most=most)
+            # Rows of the size they came to are compared here, where all processes do, not while they are computed.
+            before = way.shared, way.kernel
+            way = self._way(self.model, groups, rows=max(pack.tokens for pack in packs))
+            if not way.shared or (way.shared, way.kernel) == before:
+                break
+        return packs if before[0] == way.shared else plan_packs(groups, budget, shared=way.shared, most=most)
+
+    def shares_prompts(self, groups: Sequence[Group], budget: int | None = None) -> bool:
+        """Whether :meth:`logprobs` computes what these groups have in common only once.
+
+        Args:
+            groups: prompts and completions.
+            budget: positions of a pass, where not all groups are in one.
+        """
+        every = sum(len(prompt) + sum(map(len, completions)) for prompt, completions in groups)
+        return self._way(self.model, groups, None if budget is None else min(every, budget)).shared
+
+    def way(self, groups: Sequence[Group], rows: int | None = None) -> Way:
+        """How the learner computes log-probabilities of these groups, for those who make forward passes themselves.
+
+        Args:
+            groups: prompts and completions.
+            rows: positions of the longest row, where it is not all groups.
+        """
+        return self._way(self.model, groups, rows)
+
+    def share(self, packs: Sequence[Pack]) -> tuple[list[Pack], int]:
+        """The packs this process computes, and how many of them, from the first, count in loss and figures."""
+        return list(packs), len(packs)
 
     def logprobs(self, groups: Sequence[Group], model: nn.Module | None = None) -> Logprobs:
         """Log-probabilities and entropies of completions, at the learner's temperature.
@@ -193,7 +287,12 @@ class Learner:
         Returns:
             Rows are the completions of the first group, then of the second, and so on.
         """
-        model = self.model if model is None else model
+        if model is None:
+            with self.recomputing:
+                return self._logprobs(groups, self.model)
+        return self._logprobs(groups, model)
+
+    def _logprobs(self, groups: Sequence[Group], model: nn.Module) -> Logprobs:
         way = self._way(model, groups)
         if way.shared:
             return group_logprobs(model, groups, temperature=self.temperature, with_entropy=True, kernel=way.kernel)
@@ -207,89 +306,114 @@ class Learner:
             _stack([item.entropy_NT for item in found if item.entropy_NT is not None]),
         )
 
-    def _way(self, model: nn.Module, groups: Sequence[Group]) -> _Way:
-        """How log-probabilities of these groups are computed with ``model``: as fast as was seen to be right.
-
-        The packed pass is compared with the padded one on a few tokens first, and again on a real group whenever one
-        is twice as long as any compared before. What disagrees is not used again.
-        """
-        way = self._ways.get(id(model))
-        if way is None:
-            # A few tokens are too short for the kernel of long rows to be chosen, so it is asked for.
-            long: Kernel = "flex" if next(model.parameters()).device.type == "cuda" else "blocks"
-            way = _Way(True) if supports_shared_prompt(model, long) else _Way(supports_shared_prompt(model), "dense")
-            self._ways[id(model)] = way
-        prompt, completions = max(groups, key=lambda group: len(group[0]) + max(map(len, group[1])))
-        length = len(prompt) + max(map(len, completions))
-        limit = window_of(causal_lm(model).config)
-        if not way.shared or (limit is not None and length > limit):
-            return _Way(False)
-        if length >= 2 * way.checked:
-            two = sorted({tuple(completion) for completion in completions}, key=len)[-2:]
-            if len(two) < 2:  # the last token branches off, so that there is something to mask
-                two.append((*two[0][:-1], 1 if two[0][-1] == 0 else 0))
-            pair = [list(completion) for completion in two]
-            while way.shared and not agrees_with_padded(model, prompt, pair, way.kernel):
-                if way.kernel is None:
-                    way.kernel = "dense"
-                else:
-                    way.shared = False
-                    warnings.warn(
-                        "packed and padded log-probabilities disagree: training on padded batches", stacklevel=2
-                    )
-            way.checked = length
-        return way
+    def _way(self, model: nn.Module, groups: Sequence[Group], rows: int | None = None) -> Way:
+        return self._ways.of(model, groups, rows)
 
     # On disk --------------------------------------------------------------------------------------------------
 
     def save_weights(self, folder: Path) -> None:
         """The adapter, or the whole model, in the form ``from_pretrained`` reads."""
+        self._put_weights(folder)
+
+    def _put_weights(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        given: dict[str, Any] = {} if state is None else {"state_dict": dict(state)}
         if self.lora:
-            self.model.save_pretrained(str(folder), selected_adapters=[LEARNER], save_embedding_layers=False)
+            self.model.save_pretrained(str(folder), selected_adapters=[LEARNER], save_embedding_layers=False, **given)
             (folder / "README.md").unlink(missing_ok=True)  # a card with blanks
         else:
             with _quiet():
-                self.model.save_pretrained(str(folder), max_shard_size="1000GB")
+                self.model.save_pretrained(str(folder), max_shard_size="1000GB", **given)
+
+    def save_final(self, folder: Path, tokenizer: Any) -> None:
+        """What ``load_policy`` reads, as ``folder``: an adapter, or a whole model with its tokenizer."""
+        self._write_final(folder, tokenizer, None)
+
+    def _write_final(self, folder: Path, tokenizer: Any, weights: Mapping[str, Tensor] | None) -> None:
+        with whole_folder(folder) as temporary:
+            self._put_weights(temporary, weights)
+            if not self.lora:  # a whole model is loaded by its folder, an adapter beside its base
+                tokenizer.save_pretrained(str(temporary))
 
     def load_weights(self, folder: Path) -> None:
         """Weights saved by :meth:`save_weights`."""
-        from safetensors.torch import load_file
-
-        self._stale = True
+        self._changed()
+        state = read_weights(folder, lora=self.lora)
         if self.lora:
             from peft import set_peft_model_state_dict
 
-            state = load_file(str(folder / "adapter_model.safetensors"))
             set_peft_model_state_dict(self.model, state, adapter_name=LEARNER)
             return
-        state = load_file(str(folder / "model.safetensors"))
         missing = self.model.load_state_dict(state, strict=False).missing_keys
         tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
         if set(missing) - tied:
             raise BadInput(f"the checkpoint lacks {sorted(missing)[0]}", file=folder)
 
-    def save_checkpoint(self, folder: Path, state: JsonObject) -> None:
-        """Weights, optimiser and ``state`` into ``folder``; there completely or not at all."""
+    def optimizer_state(self) -> JsonObject:
+        """The optimiser's state as ``torch.save`` takes it."""
+        return dict(self.optimizer.state_dict())
+
+    def load_optimizer_state(self, state: JsonObject) -> None:
+        """The state of :meth:`optimizer_state`."""
+        self.optimizer.load_state_dict(state)
+
+    def save_checkpoint(
+        self, folder: Path, state: JsonObject, tables: Mapping[str, Sequence[JsonObject]] | None = None
+    ) -> None:
+        """Weights, optimiser, ``state`` and tables (JSONL, by name) into ``folder``; there completely or not at all."""
+        self._write_checkpoint(folder, None, self.optimizer_state(), state, tables)
+
+    def _write_checkpoint(
+        self,
+        folder: Path,
+        weights: Mapping[str, Tensor] | None,
+        optimizer: JsonObject,
+        state: JsonObject,
+        tables: Mapping[str, Sequence[JsonObject]] | None,
+    ) -> None:
         with whole_folder(folder) as temporary:
-            self.save_weights(temporary)
-            torch.save(self.optimizer.state_dict(), temporary / "optimizer.pt")
+            self._put_weights(temporary, weights)
+            torch.save(optimizer, temporary / "optimizer.pt")
             write_json(temporary / "state.json", state)
+            for name, rows in (tables or {}).items():
+                write_rows(temporary / name, rows)
 
     def load_checkpoint(self, folder: Path) -> JsonObject:
         """Goes to a checkpoint exactly; returns its ``state``."""
         self.load_weights(folder)
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        self.load_optimizer_state(torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu"))
         state: JsonObject = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return state
 
 
-@dataclass
-class _Way:
-    """Whether a model takes packed rows, with which kernel, and up to which length in tokens that was checked."""
+def read_weights(folder: Path, *, lora: bool) -> dict[str, Tensor]:
+    """The tensors in a folder that :meth:`Learner.save_weights` wrote."""
+    from safetensors.torch import load_file
 
-    shared: bool
-    kernel: Kernel | None = None
-    checked: int = 64
+    return load_file(str(folder / ("adapter_model.safetensors" if lora else "model.safetensors")))
+
+
+def saved_names(adapted: Any) -> dict[str, str]:
+    """Of each trainable parameter of a LoRA model, the name under which it is saved."""
+    from peft import get_peft_model_state_dict
+
+    names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    numbered = {name: torch.tensor([number]) for number, name in enumerate(names)}
+    saved = get_peft_model_state_dict(adapted, state_dict=numbered, adapter_name=LEARNER, save_embedding_layers=False)
+    return {names[int(number)]: name for name, number in saved.items()}
+
+
+def _is_matrix(layer: Any) -> bool:
+    """Whether what an adapter adds to its layer's output is its input times the matrix that merging adds in."""
+    wide = copy.deepcopy(layer).float()  # one layer at a time: a whole model in float32 may not fit
+    base: nn.Linear = wide.base_layer
+    weight_OI = base.weight
+    draw = torch.Generator().manual_seed(0)
+    inputs_NI = torch.randn(8, base.in_features, generator=draw).to(weight_OI.device)
+    plain_NO = base(inputs_NI)
+    added_NO = wide(inputs_NI) - plain_NO
+    gap = (added_NO - inputs_NI @ wide.get_delta_weight(LEARNER).T).norm()
+    # The second term is what subtracting the layer's own output leaves of rounding.
+    return bool(gap <= 1e-3 * added_NO.norm() + 1e-5 * plain_NO.norm())
 
 
 def _freeze(model: nn.Module) -> nn.Module:
@@ -313,136 +437,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-class Checkpoints:
-    """The checkpoints of a run: ``<run>/checkpoints/step-000010``, the last few of them.
-
-    Args:
-        folder: where they are.
-        keep: how many to keep.
-    """
-
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self._keep = folder, max(keep, 1)
-
-    def all(self) -> list[Path]:
-        """Complete checkpoints, the oldest first."""
-        return sorted(self.folder.glob("step-*"))
-
-    def save(self, learner: Learner, step: int, state: JsonObject) -> None:
-        """Writes the checkpoint of ``step`` and removes old ones."""
-        learner.save_checkpoint(self.folder / f"step-{step:06d}", {"step": step, **state})
-        for old in self.all()[: -self._keep]:
-            shutil.rmtree(old)
-
-    def resume(self, learner: Learner) -> JsonObject | None:
-        """Goes to the last checkpoint and returns its state; None where there is none."""
-        for leftover in self.folder.glob(".step-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        found = [folder for folder in self.all() if (folder / "state.json").is_file()]
-        return learner.load_checkpoint(found[-1]) if found else None
-
-
-def truncate(path: Path, size: int) -> None:
-    """Cuts a file of results back to what a checkpoint knows of."""
-    if not path.exists():
-        if size:
-            raise BadInput(f"{size} bytes of results belong to the checkpoint, but there is no file", file=path)
-        return
-    if path.stat().st_size < size:
-        raise BadInput(f"{path.stat().st_size} bytes, the checkpoint knows of {size}", file=path)
-    with path.open("r+b") as file:
-        file.truncate(size)
-
-
-def _sharing_copy(model: nn.Module) -> nn.Module:
-    """A copy of the modules that holds the very same parameters."""
-    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
-
-
-def _own_matrices(adapted: Any, plain: nn.Module) -> list[tuple[Any, nn.Parameter]]:
-    """Gives ``plain`` matrices of its own where ``adapted`` has adapters: (adapter layer, matrix) of each."""
-    from peft.tuners.lora import LoraLayer
-
-    found = []
-    for name, layer in adapted.get_base_model().named_modules():
-        if isinstance(layer, LoraLayer):
-            module = plain.get_submodule(name)
-            base: Any = layer.base_layer
-            module.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
-            found.append((layer, module.weight))
-    return found
-
-
-def adapter_settings(folder: Path) -> JsonObject:
-    """What is adapted, and how much, by the LoRA adapter in ``folder``: ``rank``, ``alpha``, ``targets``, ``layers``.
-
-    Raises:
-        BadInput: no adapter, or one that is more than low-rank matrices added to linear layers (DoRA, whole modules,
-            trained biases): sampling, reference and training would not agree on what the policy is.
-    """
-    file = folder / "adapter_config.json"
-    if not file.is_file():
-        raise BadInput("not a folder with an adapter (no adapter_config.json)", file=folder)
-    try:
-        found: JsonObject = json.loads(file.read_text(encoding="utf-8"))
-        kind, bias = str(found.get("peft_type", "LORA")), str(found.get("bias", "none"))
-    except (ValueError, AttributeError) as error:
-        raise BadInput(f"no adapter settings ({error})", file=file) from error
-    if kind != "LORA":
-        raise BadInput(f"an adapter of type {kind}; only LORA can be a start", file=file, field="peft_type")
-    if bias != "none":
-        raise BadInput("an adapter that trains biases cannot be a start", file=file, field="bias")
-    for name in ("use_dora", "modules_to_save", "trainable_token_indices"):
-        if found.get(name):
-            raise BadInput("an adapter that is not only low-rank matrices cannot be a start", file=file, field=name)
-    targets = found.get("target_modules")
-    return {
-        "rank": found.get("r"),
-        "alpha": found.get("lora_alpha"),
-        "targets": sorted(targets) if isinstance(targets, list) else targets,
-        "layers": found.get("layers_to_transform"),
-    }
-
-
-def start_settings(lora: LoraOptions | None, warm_start: Path | None) -> JsonObject:
-    """For the settings of results: the adapter that trains in truth, and the content of the one started from."""
-    if warm_start is None:
-        return {}
-    found = adapter_settings(warm_start)
-    return {"warm_start_digest": adapter_digest(warm_start), "lora": None if lora is None else found}
-
-
-def _with_lora(model: nn.Module, lora: LoraOptions, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    config: Any = model.config
-    depth = int(config.get_text_config().num_hidden_layers)
-    targets: list[str] | Literal["all-linear"] = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
-    if lora.layers is not None and lora.layers > depth:
-        raise BadInput(f"{lora.layers} layers of {depth}", field="lora.layers")
-    settings = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
-        target_modules=targets,
-        lora_dropout=0.0,
-        layers_to_transform=None if lora.layers is None else list(range(depth - lora.layers, depth)),
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it was
-        torch.manual_seed(seed)
-        return get_peft_model(model, settings, adapter_name=LEARNER)
-
-
-def _with_adapter(model: nn.Module, folder: Path, *, reference: bool) -> Any:
-    from peft import PeftModel
-
-    try:
-        wrapped: Any = PeftModel.from_pretrained(model, str(folder), adapter_name=LEARNER, is_trainable=True)
-        if reference:
-            wrapped.load_adapter(str(folder), adapter_name=REFERENCE, is_trainable=False)
-            wrapped.set_adapter(LEARNER)
-    except (RuntimeError, ValueError, OSError) as problem:
-        raise BadInput(f"the adapter does not fit the model: {problem}", file=folder) from problem
-    return wrapped

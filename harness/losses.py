@@ -144,9 +144,13 @@ def group_advantages(
 def kl_divergence(logprobs: Tensor, ref_logprobs: Tensor, kind: KLEstimator = "k3") -> Tensor:
     """Per-token estimate of ``KL(policy || reference)`` from tokens the policy sampled.
 
-    With ``d = log ref - log policy``: ``k1 = -d`` (unbiased, high variance), ``k2 = d²/2`` (biased, its gradient is
-    the right one), ``k3 = exp(d) - d - 1`` (unbiased, never negative; the one GRPO uses). Source: Schulman 2020,
-    "Approximating KL divergence"; Shao et al. 2024, arXiv:2402.03300, eq. 4.
+    With ``d = log ref - log policy``: ``k1 = -d`` (unbiased, high variance), ``k2 = d²/2`` (biased), ``k3 = exp(d) -
+    d - 1`` (unbiased, never negative; the one GRPO uses). Source: Schulman 2020, "Approximating KL divergence"; Shao
+    et al. 2024, arXiv:2402.03300, eq. 4.
+
+    That is about the values. The gradient of a sample's estimate is not one of the KL's, as the sampling depends on
+    the policy too: on policy that of k2 has the KL's as its expectation, that of k1 has 0, that of k3 the gradient of
+    ``KL(reference || policy)``. See :func:`weighted_kl`.
 
     Args:
         logprobs: log-probabilities under the policy, any shape.
@@ -164,6 +168,26 @@ def kl_divergence(logprobs: Tensor, ref_logprobs: Tensor, kind: KLEstimator = "k
     if kind == "k3":
         return torch.expm1(d) - d  # expm1: exp(d) - 1 loses all digits for small d
     raise BadInput(f"{kind!r} is none of k1, k2, k3", field="kl")
+
+
+def weighted_kl(kl: Tensor, log_ratio: Tensor, kind: KLEstimator) -> Tensor:
+    """A :func:`kl_divergence` whose gradient has that of the KL as its expectation, whichever policy sampled.
+
+    k1 and k3 are unbiased estimates, so times ``rho = pi / pi_old`` their expectation under the old policy is the KL
+    as a function of the current one, and so is its gradient: ``rho`` keeps its gradient (DeepSeek-V3.2, 2025,
+    arXiv:2512.02556). k2 is no unbiased estimate, but its gradient ``-d · grad log pi`` is that of the KL for samples
+    of the current policy; it is to be weighed by ``rho`` only, and a gradient of ``rho`` itself would spoil it.
+
+    Args:
+        kl: of :func:`kl_divergence`.
+        log_ratio: ``log rho`` of the same tokens, same shape.
+        kind: the estimator.
+
+    Returns:
+        The weighted estimate, same shape.
+    """
+    ratio = log_ratio.exp()
+    return kl * (ratio.detach() if kind == "k2" else ratio)
 
 
 def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -380,9 +404,10 @@ def grpo_loss(
         clip_cap: largest ``rho`` of all, for ``clip`` and ``gspo``; above ``1 + clip_high``. ``None`` is no bound.
         beta: weight of the KL term.
         kl: its estimator.
-        kl_by_ratio: multiply the KL of a token by its own ``rho``, with gradient: the gradient of the term is then an
-            unbiased one of the KL, also on-policy, where ``rho`` is 1 (DeepSeek-V3.2, 2025, arXiv:2512.02556).
-            False is GRPO as first published.
+        kl_by_ratio: multiply the KL of a token by its own ``rho``, see :func:`weighted_kl`: the gradient of the term
+            is then an unbiased one of the token's KL given what stands before it, on and off policy. Without it,
+            ``k2`` has that gradient on policy only; ``k3``, GRPO as first published, has on policy the gradient of
+            the opposite ``KL(reference || policy)``; ``k1`` has one that does not depend on the reference.
         aggregate: see above.
         denominator: what to divide by, the sum of :func:`loss_denominator` over all micro-batches of the step;
             ``None`` takes this batch as the whole.
@@ -441,7 +466,7 @@ def grpo_loss(
         reference_NT = torch.where(known_NT, ref_logprobs_NT.detach(), policy_NT.detach())
         kl_NT = kl_divergence(policy_NT, reference_NT, kl)
         if kl_by_ratio:
-            kl_NT = kl_NT * log_ratio_NT.exp()
+            kl_NT = weighted_kl(kl_NT, log_ratio_NT, kl)
         kl_NT = kl_NT.masked_fill(~known_NT, 0.0)
         if beta:
             token_loss_NT = token_loss_NT + beta * kl_NT

@@ -27,18 +27,23 @@ class PrefixTree:
     paths: list[list[int]]
 
     @classmethod
-    def build(cls, sequences: Sequence[Sequence[int]]) -> PrefixTree:
+    def build(cls, sequences: Sequence[Sequence[int]], *, in_order: bool = False) -> PrefixTree:
         """Pack sequences; equal prefixes become one.
 
         Lexicographic order makes each sequence leave the tree at its common prefix with the one before it, so one
         pass with a stack suffices.
+
+        Args:
+            sequences: token ids.
+            in_order: lay them out as they come; then only what a sequence begins like the one before it is shared.
         """
         token_ids: list[int] = []
         depths: list[int] = []
         last: list[int] = []
         paths: list[list[int]] = [[] for _ in sequences]
         path: list[int] = []
-        for number in sorted(range(len(sequences)), key=lambda n: tuple(sequences[n])):
+        order = range(len(sequences))
+        for number in order if in_order else sorted(order, key=lambda n: tuple(sequences[n])):
             sequence = sequences[number]
             shared = 0
             while shared < min(len(path), len(sequence)) and token_ids[path[shared]] == sequence[shared]:
@@ -120,6 +125,52 @@ def plan_packs(
         packs.append(piece)
         before = prompt
     return packs
+
+
+def pack_together(
+    groups: Sequence[Group], sizes: Sequence[int], budget: int, shared: bool = True, most: int | None = None
+) -> list[tuple[Pack, int]]:
+    """Cuts a batch into forward passes of at most ``budget`` positions, runs of groups never apart.
+
+    Args:
+        groups: prompts and completions.
+        sizes: how many consecutive groups belong together (the turns of an episode); they sum to all.
+        budget: positions of a pass; one run may exceed it.
+        shared: beginnings that neighbours of a run have in common count once (packed rows); else every group counts
+            with its prompt.
+        most: at most so many runs in a pass.
+
+    Returns:
+        Packs in the order of the groups, and how many runs each holds.
+    """
+    found: list[tuple[Pack, int]] = []
+    place = row = 0
+    for size in sizes:
+        run = Pack()
+        before: list[int] = []
+        for prompt, completions in groups[place : place + size]:
+            for completion in completions:
+                sequence = [*prompt, *completion]
+                run.tokens += len(sequence) - (common_length(before, sequence) if shared else 0)
+                run.rows.append(row)
+                before, row = sequence, row + 1
+            run.groups.append((prompt, completions))
+        place += size
+        if found and found[-1][0].tokens + run.tokens <= budget and (most is None or found[-1][1] < most):
+            pack, count = found[-1]
+            pack.groups += run.groups
+            pack.rows += run.rows
+            pack.tokens += run.tokens
+            found[-1] = (pack, count + 1)
+        else:
+            found.append((run, 1))
+    return found
+
+
+def positions_of(groups: Sequence[Group]) -> int:
+    """Positions of one packed row of these groups; never more than what a pack of them says."""
+    rows = [[*prompt, *completion] for prompt, completions in groups for completion in completions]
+    return len(PrefixTree.build(rows).token_ids)
 
 
 def common_length(left: Sequence[int], right: Sequence[int]) -> int:

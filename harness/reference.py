@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.formats.jsonl import append_row, read_rows
+from pivotgym.envs.formats.jsonl import RowAppender, read_rows
 from pivotgym.envs.trajectory import JsonObject, canonical_json, digest
 from pivotgym.harness.learner import Learner
 from pivotgym.harness.packing import Pack
 from pivotgym.harness.policies.base import Completion
+from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+from pivotgym.harness.runs import policy_fingerprint
+from pivotgym.harness.update_config import UpdateConfig
 
 Tree = dict[int, tuple[float, "Tree"]]
 _GAP = 0.1
@@ -43,10 +46,13 @@ def reference_rows(completions: Iterable[Completion]) -> list[JsonObject]:
     return list(found.values())
 
 
-def write_reference(path: Path, completions: Iterable[Completion]) -> None:
-    """Appends :func:`reference_rows` to ``path``."""
-    for row in reference_rows(completions):
-        append_row(path, row)
+def write_reference(path: Path, completions: Iterable[Completion], **labels: Any) -> int:
+    """Appends :func:`reference_rows` to ``path``, each with these fields too; returns how many."""
+    rows = reference_rows(completions)
+    with RowAppender(path, fsync=True) as appender:
+        for row in rows:
+            appender.append({**labels, **row})
+    return len(rows)
 
 
 def prompt_digest(prompt_ids: Sequence[int]) -> str:
@@ -109,28 +115,48 @@ class Reference:
 
     def __init__(self, learner: Learner, stored: StoredLogprobs | None = None, *, compute: bool = True) -> None:
         self._learner, self._stored, self._compute = learner, stored, compute
+        self._compared = False
 
     @torch.no_grad()
     def logprobs(self, packs: Sequence[Pack]) -> list[Tensor]:
         """Log-probabilities of the completions of each pack, ``(N, T)``, in the order of its groups.
+
+        What is computed is compared with what is stored of the same tokens. One pack, the first time that any of it is
+        stored, is computed for that alone: a file that covers everything would never be compared otherwise. Without
+        ``compute`` there is nothing to compare with.
 
         Raises:
             BadInput: what is stored is far from what the reference policy computes for the same tokens.
         """
         stored = [None if self._stored is None else self._lookup(self._stored, pack) for pack in packs]
         found = list(stored)
-        missing = [
+        unchecked = self._unchecked(packs, stored)
+        computed = [
             place
-            for place, (pack, stored_NT) in enumerate(zip(packs, stored, strict=True))
-            if stored_NT is None or (self._compute and bool(torch.isnan(stored_NT).any()))
+            for place, stored_NT in enumerate(stored)
+            if stored_NT is None
+            or place == unchecked
+            or (self._compute and (self._learner.lockstep or bool(torch.isnan(stored_NT).any())))
         ]
-        if missing:
+        if computed:
             with self._learner.reference_model() as model:
-                for place in missing:
+                for place in computed:
                     computed_NT = self._learner.logprobs(packs[place].groups, model).logprobs_NT
                     self._compare(stored[place], computed_NT, packs[place])
-                    found[place] = computed_NT
+                    known_NT = stored[place]
+                    if known_NT is None or bool(torch.isnan(known_NT).any()):
+                        found[place] = computed_NT
         return [logprobs_NT for logprobs_NT in found if logprobs_NT is not None]
+
+    def _unchecked(self, packs: Sequence[Pack], stored: Sequence[Tensor | None]) -> int | None:
+        """The pack of which most is stored; None where the file was compared before, or cannot be."""
+        if self._compared or not self._compute:
+            return None
+        known = [
+            0 if stored_NT is None else int((~torch.isnan(_completions(stored_NT, pack))).sum())
+            for pack, stored_NT in zip(packs, stored, strict=True)
+        ]
+        return known.index(max(known)) if any(known) else None
 
     def _lookup(self, stored: StoredLogprobs, pack: Pack) -> Tensor:
         rows = [stored.lookup(prompt, completion) for prompt, completions in pack.groups for completion in completions]
@@ -141,17 +167,71 @@ class Reference:
     def _compare(self, stored_NT: Tensor | None, computed_NT: Tensor, pack: Pack) -> None:
         if stored_NT is None or self._stored is None:
             return
-        lengths = [len(completion) for _, completions in pack.groups for completion in completions]
-        gaps = [
-            (stored_T[:length] - computed_T[:length]).abs()
-            for stored_T, computed_T, length in zip(stored_NT, computed_NT, lengths, strict=True)
-        ]
-        gap = torch.cat(gaps)
+        gap = (_completions(stored_NT, pack) - _completions(computed_NT, pack)).abs()
         known = gap[~torch.isnan(gap)]
-        if len(known) and float(known.mean()) > _GAP:
-            mean = float(known.mean())
+        if not len(known):
+            return
+        mean = float(known.mean())
+        if mean > _GAP:
             raise BadInput(
                 f"differ by {mean:.2f} nats a token from the reference policy's: stored with another one",
                 file=self._stored.path,
                 field="logprobs",
             )
+        self._compared = True
+
+
+def _completions(values_NT: Tensor, pack: Pack) -> Tensor:
+    """What stands at the tokens of a pack's completions, without the padding, in one row."""
+    lengths = [len(completion) for _, completions in pack.groups for completion in completions]
+    return torch.cat([values_T[:length] for values_T, length in zip(values_NT, lengths, strict=True)])
+
+
+class ReferenceSource:
+    """Where a run's settings say that its reference policy is.
+
+    Args:
+        config: settings.
+        policy: what is trained; the reference has its tokens.
+
+    Attributes:
+        model: another model's weights; None where training's own start is the reference.
+
+    Raises:
+        BadInput: a reference that is not there, has no weights here or has other tokens.
+    """
+
+    def __init__(self, config: UpdateConfig, policy: TransformersPolicy) -> None:
+        self._config = config
+        self._stored = None if config.reference_logprobs is None else StoredLogprobs(config.reference_logprobs)
+        self._second = None if config.reference_model is None else _second_policy(config.reference_model, policy)
+        self.model = None if self._second is None else self._second.model
+
+    @property
+    def computes(self) -> bool:
+        """Whether the reference policy itself is needed, not only what is stored of it."""
+        return self._config.wants_kl and self._config.reference_missing == "compute"
+
+    def settings(self) -> JsonObject:
+        """What the results depend on beside the names in the settings: other content is another reference."""
+        found: JsonObject = {}
+        if self._second is not None:
+            found["reference_fingerprint"] = policy_fingerprint(self._second)
+        if self._stored is not None:
+            found["reference_digest"] = self._stored.digest
+        return found
+
+    def reference(self, learner: Learner) -> Reference | None:
+        """The reference policy; None where the settings ask for no KL."""
+        return Reference(learner, self._stored, compute=self.computes) if self._config.wants_kl else None
+
+
+def _second_policy(name: str, policy: TransformersPolicy) -> TransformersPolicy:
+    from pivotgym.harness.policies import load_policy
+
+    found = load_policy(name, device=str(next(policy.model.parameters()).device))
+    if not isinstance(found, TransformersPolicy):
+        raise BadInput(f"{name!r} has no weights here", field="reference_model")
+    if found.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise BadInput(f"{name!r} has other tokens", field="reference_model")
+    return found

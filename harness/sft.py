@@ -11,26 +11,29 @@ beginning is computed once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pivotgym.envs.errors import BadInput
-from pivotgym.envs.formats.jsonl import append_row
 from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json, digest
+from pivotgym.harness.adapters import start_settings
 from pivotgym.harness.chat import ChatFormat, UnstableTemplate
-from pivotgym.harness.forward import padded_logprobs, supports_shared_prompt, tree_logprobs
-from pivotgym.harness.learner import Checkpoints, Learner, start_settings, truncate
+from pivotgym.harness.checkpoints import Checkpoints, truncate
+from pivotgym.harness.forward import padded_logprobs, tree_logprobs
+from pivotgym.harness.learner import Learner
 from pivotgym.harness.options import LoraOptions, OptimOptions
+from pivotgym.harness.packing import Group, positions_of
 from pivotgym.harness.policies.base import Conversation
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.runs import (
     CostMeter,
     Progress,
+    append_figures,
     claim,
     derive_seed,
     deterministic,
@@ -57,6 +60,7 @@ class SftConfig(BaseModel):
         lora: adapter settings; None trains all weights.
         warm_start: folder of a LoRA adapter to start from; where all weights train it is merged into them first.
         optim: the optimiser.
+        gradient_checkpointing: compute the layers again in the backward pass instead of keeping what is in them.
         env_options: keyword arguments of ``gym.make``, for trajectories that leave their tools to the environment.
         seed: fixes everything random.
         save_every: updates between checkpoints.
@@ -69,6 +73,7 @@ class SftConfig(BaseModel):
     batch: int = Field(8, ge=1)
     max_length: int = Field(4096, ge=2)
     pack_tokens: int = Field(1024, ge=1)
+    gradient_checkpointing: bool = False
     lora: LoraOptions | None = LoraOptions()
     warm_start: Path | None = None
     optim: OptimOptions = OptimOptions(lr=5e-4, warmup=3)
@@ -79,7 +84,7 @@ class SftConfig(BaseModel):
 
     def results_depend_on(self) -> JsonObject:
         """The fields that change the results of an update."""
-        return self.model_dump(mode="json", exclude={"epochs", "save_every", "keep"})
+        return self.model_dump(mode="json", exclude={"epochs", "save_every", "keep", "gradient_checkpointing"})
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ def train_sft(
 
     Raises:
         BadInput: no usable trajectory, or ``out`` was begun with other settings.
+        InfrastructureError: several updates in a row had no finite gradient; what was finished is kept.
     """
     out = Path(out)
     examples, cut = examples_of(trajectories, policy.format, config.max_length, config.env_options)
@@ -174,10 +180,17 @@ def train_sft(
             config.optim,
             warm_start=config.warm_start,
             seed=derive_seed(config.seed, "adapter"),
+            checkpointing=config.gradient_checkpointing,
         )
-        shared = supports_shared_prompt(learner.model)
+        # The longest first, and before a checkpoint is gone to: what the checks of the packed pass find must not depend
+        # on where a killed run goes on.
+        longest_first = sorted(examples, key=lambda item: len(item.token_ids), reverse=True)
+        most = sum(len(example.token_ids) for example in longest_first[: config.batch])
+        for example in longest_first:
+            learner.way([_ending(example)], rows=max(len(example.token_ids), min(config.pack_tokens, most)))
         checkpoints = Checkpoints(out / "checkpoints", config.keep)
         state: JsonObject = checkpoints.resume(learner) or {"step": 0, "metrics_bytes": 0, "tokens": 0, "first": None}
+        learner.skipped_in_row = int(state.get("skipped_in_row", 0))
         truncate(metrics, int(state["metrics_bytes"]))
         done, tokens, first, last = int(state["step"]), int(state["tokens"]), state["first"], state.get("last")
         progress("sft", done, steps, {})
@@ -185,24 +198,33 @@ def train_sft(
             batch = [
                 examples[index] for index in shuffled_batch(len(examples), config.batch, number, config.seed, "sft")
             ]
-            with CostMeter(out, "sft", number) as meter:
-                loss = _accumulate(learner.model, batch, config.pack_tokens, shared)
+            skipped = learner.skipped
+            with CostMeter(out, "sft", number) as meter, learner.recomputing:
+                loss = _accumulate(learner, batch, config.pack_tokens)
                 norm = learner.update(number)
                 meter.cost.trained_tokens += sum(example.tokens for example in batch)
             tokens += sum(example.tokens for example in batch)
-            first, last = loss if first is None else first, loss
+            if math.isfinite(loss):  # what is no number is in no summary, and in no JSON
+                first, last = loss if first is None else first, loss
             row = {
                 "kind": "sft",
                 "step": number,
                 "epoch": (number * config.batch - 1) // len(examples),
                 "loss": loss,
                 "grad_norm": norm,
+                "updates_skipped": learner.skipped - skipped,
                 "lr": learner.lr_at(number),
                 "trained_tokens": sum(example.tokens for example in batch),
             }
-            append_row(metrics, row, fsync=True)
+            append_figures(metrics, row)
             if number == steps or number % config.save_every == 0:
-                kept = {"metrics_bytes": metrics.stat().st_size, "tokens": tokens, "first": first, "last": last}
+                kept = {
+                    "metrics_bytes": metrics.stat().st_size,
+                    "tokens": tokens,
+                    "first": first,
+                    "last": last,
+                    "skipped_in_row": learner.skipped_in_row,
+                }
                 checkpoints.save(learner, number, kept)
             progress("sft", number, steps, row)
         with whole_folder(out / "final") as folder:
@@ -215,26 +237,52 @@ def train_sft(
     return result
 
 
-def _accumulate(model: Any, batch: Sequence[Example], pack_tokens: int, shared: bool) -> float:
+def _accumulate(learner: Learner, batch: Sequence[Example], pack_tokens: int) -> float:
     """Gradients of the mean loss over the assistant tokens of ``batch``; returns that loss (nats a token)."""
     total = sum(example.tokens for example in batch)
     loss_sum = 0.0
-    for pack in _packs(batch, pack_tokens if shared else 0):
-        loss = -_pack_logprobs(model, pack, shared).sum() / total
+    # What cannot be packed goes through the model on its own, and only that.
+    packed: list[Example] = []
+    alone: list[list[Example]] = []
+    for example in batch:
+        if learner.way([_ending(example)]).shared:
+            packed.append(example)
+        else:
+            alone.append([example])
+    packs = _packs(packed, pack_tokens)
+    # The longest row says whether any is packed: a check that failed later would meet packs made for rows.
+    if packs and not learner.way([_ending(example) for example in max(packs, key=_positions)]).shared:
+        packs, alone = [], [[example] for example in batch]
+    for pack in [*packs, *alone]:
+        loss = -_pack_logprobs(learner, pack).sum() / total
         loss.backward()  # type: ignore[no-untyped-call]
         loss_sum += float(loss.detach())
     return loss_sum
 
 
-def _pack_logprobs(model: Any, pack: Sequence[Example], shared: bool) -> Tensor:
-    if shared:
-        found = tree_logprobs(model, [e.token_ids for e in pack], [e.is_output for e in pack])
+def _pack_logprobs(learner: Learner, pack: Sequence[Example]) -> Tensor:
+    model, way = learner.model, learner.way([_ending(example) for example in pack])
+    if way.shared:
+        found = tree_logprobs(model, [e.token_ids for e in pack], [e.is_output for e in pack], kernel=way.kernel)
         return found.logprobs_NT[found.mask_NT]
     (example,) = pack
     start = example.is_output.index(True)
     logprobs_1T = padded_logprobs(model, example.token_ids[:start], [example.token_ids[start:]]).logprobs_NT
     wanted = [place for place, flag in enumerate(example.is_output[start:]) if flag]
     return logprobs_1T[0, wanted]
+
+
+def _positions(pack: Sequence[Example]) -> int:
+    return positions_of([_ending(example) for example in pack])
+
+
+def _ending(example: Example) -> Group:
+    """A conversation as the learner's checks of the packed pass take it: its last tokens behind all others.
+
+    Few of them: their logits are computed at once, and a whole conversation's would take gigabytes.
+    """
+    cut = max(1, len(example.token_ids) - 32)
+    return example.token_ids[:cut], [example.token_ids[cut:]]
 
 
 def _packs(batch: Sequence[Example], limit: int) -> list[list[Example]]:

@@ -11,8 +11,10 @@ same metrics, same weights, to the byte (given the same machine and number of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, pstdev
 
@@ -20,20 +22,25 @@ import torch
 from torch import Tensor
 
 from pivotgym.envs.errors import BadInput, InfrastructureError
-from pivotgym.envs.formats.jsonl import append_row, read_rows
+from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.envs.trajectory import JsonObject, canonical_json, digest
+from pivotgym.harness.adapters import start_settings
+from pivotgym.harness.ahead import AHEAD, Ahead
+from pivotgym.harness.checkpoints import Checkpoints, truncate
 from pivotgym.harness.evaluate import PivotEvaluation, compare_means, evaluate_pivots
-from pivotgym.harness.learner import Checkpoints, Learner, start_settings, truncate
+from pivotgym.harness.learner import Learner
 from pivotgym.harness.losses import loss_denominator
 from pivotgym.harness.packing import Group
-from pivotgym.harness.pivots import Pivot, thin
-from pivotgym.harness.policies.base import Sampling
+from pivotgym.harness.pivots import Pivot, pass_rate, thin
+from pivotgym.harness.policies.base import Policy, Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.profiling import split_key, trajectory_digest
-from pivotgym.harness.reference import Reference, StoredLogprobs
+from pivotgym.harness.ranks import Ranks
+from pivotgym.harness.reference import ReferenceSource
 from pivotgym.harness.runs import (
     CostMeter,
     Progress,
+    append_figures,
     claim,
     derive_seed,
     deterministic,
@@ -41,13 +48,14 @@ from pivotgym.harness.runs import (
     no_progress,
     policy_fingerprint,
     shuffled_batch,
-    whole_folder,
     write_json,
 )
+from pivotgym.harness.samplers import make_sampler
+from pivotgym.harness.seats import Place
 from pivotgym.harness.shaping import Shaped, shape
 from pivotgym.harness.train_config import TrainConfig
-from pivotgym.harness.turns import TurnResult, TurnRunner
-from pivotgym.harness.update import FIGURES, Batch, Updater
+from pivotgym.harness.turns import Candidate, TurnResult, TurnRunner
+from pivotgym.harness.update import FIGURES, NO_ADVANTAGE, Batch, Updater, make_learner
 from pivotgym.verifiers.base import Verifier
 
 METRICS = "metrics.jsonl"
@@ -83,6 +91,8 @@ def train(
     progress: Progress = no_progress,
     *,
     verifier: Verifier | None = None,
+    place: Place | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainResult:
     """Trains on the pivots of split ``train``, evaluates on those of split ``heldout``.
 
@@ -97,18 +107,23 @@ def train(
         out: the run's folder.
         progress: called after each step.
         verifier: instead of ``config.verifier``, for verifiers that have no spec.
+        place: where the environments run; by default in this process.
+        ranks: processes that share the work, weights included; each calls this with the same arguments, and all see
+            the folder.
 
     Raises:
         BadInput: no pivots to train on, or ``out`` was begun with other settings.
-        InfrastructureError: a whole batch failed; what was finished is kept.
+        InfrastructureError: a whole batch failed, or several updates in a row had no finite gradient; what was
+            finished is kept.
     """
     out = Path(out)
-    with exclusive(out / "run"), deterministic():
-        trainer = Trainer(pivots, policy, config, out, verifier)
+    ranks = ranks or Ranks()
+    with exclusive(out / "run") if ranks.lead else nullcontext(), deterministic():
+        trainer = Trainer(pivots, policy, config, out, verifier, place, ranks)
         try:
             return trainer.run(progress)
         finally:
-            trainer.runner.close()
+            trainer.close()
 
 
 class Trainer:
@@ -121,8 +136,14 @@ class Trainer:
         config: TrainConfig,
         out: Path,
         verifier: Verifier | None = None,
+        place: Place | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.config, self.out = config, out
+        self.config, self.out, self.ranks = config, out, ranks or Ranks()
+        if config.async_rollouts and self.ranks.count > 1:
+            raise BadInput("asynchronous rollouts are for one process", field="async_rollouts")
+        if config.sampler != "transformers" and self.ranks.count > 1:
+            raise BadInput("an engine follows weights that one process holds whole", field="sampler")
         self.pivots = [pivot for pivot in pivots if pivot.split == "train"]
         self.heldout = thin([pivot for pivot in pivots if pivot.split == "heldout"], config.eval_limit, config.seed)
         if not self.pivots:
@@ -132,38 +153,30 @@ class Trainer:
                 else "no pivots: profile and filter first, and see what the filter dropped",
                 field="pivots",
             )
-        second = self._second_policy(policy)
-        stored = None if config.reference_logprobs is None else StoredLogprobs(config.reference_logprobs)
-        settings = self._settings(policy, second, stored, verifier)
-        claim(out / "settings.json", settings, [out / METRICS, out / "checkpoints"])
-        self.learner = Learner(
-            policy.model,
-            config.lora,
-            config.optim,
-            warm_start=config.warm_start,
-            seed=derive_seed(config.seed, "adapter"),
-            reference=config.wants_kl and config.reference_missing == "compute",
-            reference_model=None if second is None else second.model,
-            merged_sampler=config.merged_sampler,
-            temperature=config.temperature,
+        if config.curriculum is not None:
+            for pivot in self.pivots:
+                pass_rate(pivot)  # refuses pivots that were never profiled
+        source = ReferenceSource(config, policy)
+        settings = self._settings(policy, source, verifier)
+        self.ranks.once(lambda: claim(out / "settings.json", settings, [out / METRICS, out / "checkpoints"]))
+        torch.set_num_threads(self.ranks.once(torch.get_num_threads))
+        self.learner = make_learner(
+            policy, config, source, kind=self._learner_class(), own_sampler=config.async_rollouts
         )
-        self.policy = TransformersPolicy(
-            self.learner.sampler(),
-            policy.tokenizer,
-            name=policy.name,
-            template_args=policy.format.template_args,
-            limits=policy.limits,
-        )
+        self._tokenizer = policy.tokenizer
+        self.sampler = make_sampler(config, self.learner, policy, out, kind=self._policy_class())
+        self.policy: Policy = self.sampler.policy
         self.runner = TurnRunner(
             verifier or config.verifier,
             env_options=config.env_options,
             workers=config.workers,
             attempts=config.attempts,
+            place=place,
+            ranks=self.ranks,
         )
-        self.checkpoints = Checkpoints(out / "checkpoints", config.keep)
-        computes = config.reference_missing == "compute"
-        reference = Reference(self.learner, stored, compute=computes) if config.wants_kl else None
-        self.updater = Updater(self.learner, config, reference)
+        self.checkpoints = Checkpoints(out / "checkpoints", config.keep, self.ranks)
+        self.updater = Updater(self.learner, config, source.reference(self.learner), self.ranks)
+        self._ahead = Ahead() if config.async_rollouts else None
 
     def run(self, progress: Progress) -> TrainResult:
         """All steps that are still to do."""
@@ -171,15 +184,18 @@ class Trainer:
         state = self.checkpoints.resume(self.learner)
         done = 0 if state is None else int(state["step"])
         self.updater.updates = 0 if state is None else int(state["updates"])
-        truncate(metrics, 0 if state is None else int(state["metrics_bytes"]))
+        self.learner.skipped_in_row = 0 if state is None else int(state.get("skipped_in_row", 0))
+        self.ranks.once(lambda: truncate(metrics, 0 if state is None else int(state["metrics_bytes"])))
+        if state is not None and self._ahead is not None:
+            self._ahead.load(self.checkpoints.all()[-1] / AHEAD, self._candidates)
         if state is None:
             self.evaluate(0, progress)
             self._save(0)
         progress("train", done, config.steps, {})
         for number in range(done + 1, config.steps + 1):
-            with CostMeter(self.out, "train", number, self.policy) as meter:
+            with CostMeter(self._timings, "train", number, self.policy) as meter:
                 row = self.step(number, meter)
-            append_row(metrics, row, fsync=True)
+            self._append(row)
             last = number == config.steps
             if last or (config.eval_every and number % config.eval_every == 0):
                 self.evaluate(number, progress)
@@ -192,15 +208,16 @@ class Trainer:
 
     def step(self, number: int, meter: CostMeter) -> JsonObject:
         """Step ``number`` (from 1): returns its row of ``metrics.jsonl``."""
-        config = self.config
-        pivots = self.batch(number)
-        sampling = Sampling(
-            config.temperature, config.top_p, config.max_tokens, derive_seed(config.seed, "step", number)
-        )
-        self.learner.sampler()  # takes over the last update
-        results = self.runner.run(self.policy, [pivot.candidate for pivot in pivots], config.group, sampling)
-        meter.cost.rollout_turns += sum(len(result.completions) for result in results)
-        meter.cost.env_actions += sum(result.env_actions for result in results)
+        config, ahead = self.config, self._ahead
+        found = None if ahead is None else ahead.take(number)
+        if found is None:
+            found = self.rollouts(number), self.updater.updates
+            _count(found[0], meter)
+        results, sampled_at = found
+        if ahead is not None and number < config.steps:
+            self.sampler.refresh()  # takes over the last update, and stays there during the next
+            ahead.begin(number + 1, self.updater.updates, lambda: self.rollouts(number + 1, refresh=False))
+        age = {} if ahead is None else {"updates_behind": self.updater.updates - sampled_at}
         groups = [result for result in results if result.status == "ok"]
         if not groups:
             raise InfrastructureError(f"no action of step {number} got a verdict: {results[0].error}")
@@ -221,8 +238,10 @@ class Trainer:
             malformed_advantage=config.malformed_advantage,
         )
         batch, signal = self._trained(groups, shaped)
+        skipped = self.learner.skipped
         figures = self.updater.update(batch, meter) if batch.groups else dict.fromkeys(FIGURES, None)
-
+        if ahead is not None:
+            _count(ahead.wait(), meter)
         return {
             "kind": "train",
             "step": number,
@@ -231,6 +250,7 @@ class Trainer:
             "reward_std": pstdev(rewards),
             "groups": len(groups),
             "groups_with_signal": signal,
+            "groups_zero_variance": sum(len(set(result.rewards)) == 1 for result in groups),
             "groups_all_right": sum(min(result.rewards) >= 1 for result in groups),
             "groups_all_wrong": sum(max(result.rewards) <= 0 for result in groups),
             "groups_excluded": len(results) - len(groups),
@@ -239,8 +259,28 @@ class Trainer:
             "masked": 1 - float(shaped.trained_N.float().mean()),
             "prompt_tokens": sum(len(result.completions[0].prompt_ids) for result in groups),
             "sampled_tokens": sum(len(completion.token_ids) for completion in completions),
+            **age,
             **figures,
+            "updates_skipped": self.learner.skipped - skipped,
         }
+
+    def rollouts(self, number: int, *, refresh: bool = True) -> list[TurnResult]:
+        """Sampled and judged actions for step ``number``, from the sampler's weights.
+
+        Args:
+            number: of the step, from 1.
+            refresh: the sampler takes over the last update first.
+        """
+        config = self.config
+        sampling = Sampling(
+            config.temperature, config.top_p, config.max_tokens, derive_seed(config.seed, "step", number)
+        )
+        if refresh:
+            self.sampler.refresh()
+        return self.runner.run(self.policy, self._candidates(number), config.group, sampling)
+
+    def _candidates(self, number: int) -> list[Candidate]:
+        return [pivot.candidate for pivot in self.batch(number)]
 
     def _trained(self, groups: list[TurnResult], shaped: Shaped) -> tuple[Batch, int]:
         """What the update needs of the judged groups, and how many of them have a gradient."""
@@ -255,7 +295,7 @@ class Trainer:
             # The packs' gradients add up to the batch's.
             mask_GT = _mask(result) & trained_G[:, None]
             denominator += loss_denominator(mask_GT, config.aggregate, config.max_tokens)
-            has_gradient = bool((advantages_G[trained_G].abs() > _NO_ADVANTAGE).any())
+            has_gradient = bool((advantages_G[trained_G].abs() > NO_ADVANTAGE).any())
             signal += has_gradient
             # Equal rewards have advantage 0: no gradient, so no forward pass either, unless the KL asks for one.
             kept = [index for index in trained_G.nonzero()[:, 0].tolist() if has_gradient or config.beta > 0]
@@ -272,8 +312,10 @@ class Trainer:
     # Around the steps -----------------------------------------------------------------------------------------
 
     def batch(self, number: int) -> list[Pivot]:
-        """The pivots of step ``number``: consecutive slices of seed-shuffled epochs."""
+        """The pivots of step ``number``: consecutive slices of seed-shuffled epochs, or the curriculum's draw."""
         config = self.config
+        if config.curriculum is not None:
+            return config.curriculum.batch(self.pivots, config.batch, number, config.seed)
         return [self.pivots[i] for i in shuffled_batch(len(self.pivots), config.batch, number, config.seed, "epoch")]
 
     def evaluate(self, number: int, progress: Progress) -> None:
@@ -281,8 +323,8 @@ class Trainer:
         if not self.heldout:
             return
         config = self.config
-        self.learner.sampler()
-        with CostMeter(self.out, "evaluate pivots", number, self.policy) as meter:
+        self.sampler.refresh()
+        with CostMeter(self._timings, "evaluate pivots", number, self.policy) as meter:
             found: PivotEvaluation = evaluate_pivots(
                 self.policy,
                 self.heldout,
@@ -295,18 +337,52 @@ class Trainer:
             )
             meter.cost += found.cost
         row = {"kind": "eval", "step": number, **found.row()}
-        append_row(self.out / METRICS, row, fsync=True)
+        self._append(row)
 
     def _save(self, number: int) -> None:
         metrics = self.out / METRICS
         size = metrics.stat().st_size if metrics.exists() else 0
-        self.checkpoints.save(self.learner, number, {"updates": self.updater.updates, "metrics_bytes": size})
+        tables = None if self._ahead is None else {AHEAD: self._ahead.rows()}
+        state = {
+            "updates": self.updater.updates,
+            "skipped_in_row": self.learner.skipped_in_row,
+            "metrics_bytes": size,
+        }
+        self.checkpoints.save(self.learner, number, state, tables)
+
+    def _append(self, row: JsonObject) -> None:
+        self.ranks.once(lambda: append_figures(self.out / METRICS, row))
+
+    @property
+    def _timings(self) -> Path | None:
+        return self.out if self.ranks.lead else None
+
+    def _learner_class(self) -> Callable[..., Learner]:
+        if self.ranks.count == 1:
+            return Learner
+        from pivotgym.harness.sharded import ShardedLearner
+
+        return partial(ShardedLearner, ranks=self.ranks)
+
+    def _policy_class(self) -> Callable[..., TransformersPolicy]:
+        if self.ranks.count == 1:
+            return TransformersPolicy
+        from pivotgym.harness.sharded import SharedPolicy
+
+        return partial(SharedPolicy, ranks=self.ranks)
+
+    def close(self) -> None:
+        """Ends all threads and what samples."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self.runner.close()
+        self.sampler.close()
 
     def _finish(self, steps: int) -> TrainResult:
-        with whole_folder(self.out / "final") as folder:
-            self.learner.save_weights(folder)
-            if not self.learner.lora:  # a whole model is loaded by its folder, an adapter beside its base
-                self.policy.tokenizer.save_pretrained(str(folder))
+        self.learner.save_final(self.out / "final", self._tokenizer)
+        return self.ranks.once(lambda: self._summary(steps))
+
+    def _summary(self, steps: int) -> TrainResult:
         evaluations = [row for row in read_rows(self.out / METRICS) if row["kind"] == "eval"]
         before, after = (evaluations[0], evaluations[-1]) if evaluations else (None, None)
         gain = None
@@ -327,33 +403,8 @@ class Trainer:
         )
         return TrainResult(self.out, self.out / "final", steps, before, after, gain)
 
-    def _second_policy(self, policy: TransformersPolicy) -> TransformersPolicy | None:
-        """The reference policy that ``reference_model`` names; None where training's own start is it."""
-        if self.config.reference_model is None:
-            return None
-        from pivotgym.harness.policies import load_policy
-
-        device = next(policy.model.parameters()).device
-        found = load_policy(self.config.reference_model, device=str(device))
-        if not isinstance(found, TransformersPolicy):
-            raise BadInput(f"{self.config.reference_model!r} has no weights here", field="reference_model")
-        if found.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
-            raise BadInput(f"{self.config.reference_model!r} has other tokens", field="reference_model")
-        return found
-
-    def _settings(
-        self,
-        policy: TransformersPolicy,
-        second: TransformersPolicy | None,
-        stored: StoredLogprobs | None,
-        verifier: Verifier | None,
-    ) -> JsonObject:
-        settings = self.config.results_depend_on()
-        # Other content under the same names is another reference.
-        if second is not None:
-            settings["reference_fingerprint"] = policy_fingerprint(second)
-        if stored is not None:
-            settings["reference_digest"] = stored.digest
+    def _settings(self, policy: TransformersPolicy, source: ReferenceSource, verifier: Verifier | None) -> JsonObject:
+        settings = {**self.config.results_depend_on(), **source.settings()}
         if verifier is not None:
             settings["verifier"] = f"{type(verifier).__name__} {verifier.name}".strip()
         pivots = (*self.pivots, *self.heldout)
@@ -368,8 +419,9 @@ class Trainer:
         }
 
 
-_NO_ADVANTAGE = 1e-9
-"""Advantages below are rounding: equal rewards that are no binary fractions may differ in the last digit."""
+def _count(results: Sequence[TurnResult], meter: CostMeter) -> None:
+    meter.cost.rollout_turns += sum(len(result.completions) for result in results)
+    meter.cost.env_actions += sum(result.env_actions for result in results)
 
 
 def _mask(result: TurnResult) -> Tensor:

@@ -5,26 +5,23 @@ Profiling, training and evaluating on pivots are the same piece of work with dif
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import gymnasium as gym
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-
-from pivotgym.envs.core import AgentEnv
-from pivotgym.envs.errors import BadInput, InfrastructureError, MissingExtra, NotRestorable, PivotGymError, VerifierBug
+from pivotgym.envs.errors import InfrastructureError, NotRestorable, PivotGymError
 from pivotgym.envs.restore import RestoreReport
-from pivotgym.envs.trajectory import JsonObject, Trajectory, canonical_json
+from pivotgym.envs.trajectory import JsonObject, Trajectory
 from pivotgym.envs.verdict import Verdict
 from pivotgym.harness.policies.base import Completion, Conversation, Policy, PromptTooLong, Sampling
-from pivotgym.verifiers import make, verify_completion
+from pivotgym.harness.ranks import Ranks
+from pivotgym.harness.seats import Here, Judge, Judged, Place, Seat, make_env, retried
 from pivotgym.verifiers.base import Verifier
 
+__all__ = ["Candidate", "Status", "TurnResult", "TurnRunner", "make_env"]
+
 Status = Literal["ok", "not_restorable", "too_long", "infrastructure"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,8 @@ class TurnResult:
     Attributes:
         status: ``ok`` (every completion has a verdict), ``not_restorable``, ``too_long`` (the prompt does not
             fit the policy's context) or ``infrastructure``; there are verdicts, hence rewards, only with ``ok``. A
-            verifier or domain that raises on one of the actions (:class:`VerifierBug`) counts as infrastructure: a
-            group is judged whole or not at all, as its size is part of the advantage estimate.
+            verifier or domain that raises on one of the actions (a ``VerifierBug``) counts as infrastructure: a group
+            is judged whole or not at all, as its size is part of the advantage estimate.
         error: what went wrong; for a bug with the sampled action that met it and the traceback.
         completions: the sampled actions.
         verdicts: one for each completion, in order.
@@ -80,6 +77,9 @@ class TurnRunner:
         workers: threads that restore and judge; one environment is only ever used by one thread at a time.
         attempts: how often a failing piece of infrastructure is tried.
         backoff: longest wait between two tries, in seconds.
+        place: where the environments run; by default in this process.
+        ranks: processes that share the work: each restores and judges its part, all get all results. The policy samples
+            in all of them.
     """
 
     def __init__(
@@ -91,12 +91,14 @@ class TurnRunner:
         workers: int = 2,
         attempts: int = 3,
         backoff: float = 4.0,
+        place: Place | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self._verifier = verifier
-        self._made: dict[str, Verifier] = {}
+        self._judging = Judge(verifier, attempts, backoff)
+        self._place, self._ranks = place or Here(), ranks or Ranks()
         self._env_options = dict(env_options or {})
         self._strict, self._attempts, self._backoff = strict, max(attempts, 1), backoff
-        self._pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="pivotgym-turns")
+        self._pool = ThreadPoolExecutor(self._place.width(workers), thread_name_prefix="pivotgym-turns")
 
     def close(self) -> None:
         """Ends the worker threads."""
@@ -121,45 +123,64 @@ class TurnRunner:
                 with. Where it fails for some, those have the status ``infrastructure``.
         """
         results = [TurnResult(candidate) for candidate in candidates]
-        envs: list[AgentEnv | None] = [None] * len(candidates)
+        envs: list[Seat | None] = [None] * len(candidates)
+        mine = self._ranks.mine(range(len(candidates)))
         try:
-            for index, env in enumerate(self._pool.map(self._restore, results)):
+            for index, env in zip(mine, self._pool.map(self._restore, [results[i] for i in mine]), strict=True):
                 envs[index] = env
-            live = [index for index, env in enumerate(envs) if env is not None]
-            conversations = [Conversation(envs[i].conversation, envs[i].tools) for i in live]  # type: ignore[union-attr]
-            for index, completions in zip(live, self._sample(policy, conversations, n, sampling), strict=True):
+            shown = [None if envs[i] is None else _shown(envs[i]) for i in mine]
+            conversations = self._share(results, mine, shown)
+            live = [index for index, conversation in enumerate(conversations) if conversation is not None]
+            asked = [conversation for conversation in conversations if conversation is not None]
+            for index, completions in zip(live, self._sample(policy, asked, n, sampling), strict=True):
                 if isinstance(completions, PivotGymError):
                     results[index].status = "too_long" if isinstance(completions, PromptTooLong) else "infrastructure"
                     results[index].error = str(completions)
                 else:
                     results[index].completions = completions
-            todo = [(results[i], envs[i]) for i in live if results[i].status == "ok"]
+            todo = [(results[i], envs[i]) for i in mine if envs[i] is not None and results[i].status == "ok"]
             list(self._pool.map(lambda pair: self._judge(*pair), todo))
+            self._share(results, mine, [None] * len(mine))
         finally:
             for env in envs:
                 if env is not None:
                     env.close()
         return results
 
-    def _restore(self, result: TurnResult) -> AgentEnv | None:
+    def _share(
+        self, results: list[TurnResult], mine: list[int], shown: list[Conversation | None]
+    ) -> list[Conversation | None]:
+        """Tells the other processes what came of this one's part so far; what the environments of all show."""
+        told = [(r.status, r.error, r.verdicts, r.report, r.env_actions) for r in (results[i] for i in mine)]
+        found: list[Conversation | None] = [None] * len(results)
+        for number, (states, theirs) in enumerate(self._ranks.exchange((told, shown))):
+            for index, state, conversation in zip(
+                range(number, len(results), self._ranks.count), states, theirs, strict=True
+            ):
+                result, found[index] = results[index], conversation
+                result.status, result.error, result.verdicts, result.report, result.env_actions = state
+        return found
+
+    def _restore(self, result: TurnResult) -> Seat | None:
         trajectory, turn = result.candidate.trajectory, result.candidate.turn
         if trajectory.task is None:
             result.status, result.error = "not_restorable", f"no_environment: trajectory {trajectory.id} names no task"
             return None
 
-        def attempt() -> AgentEnv:
-            env = make_env(trajectory.task.env, self._env_options)  # type: ignore[union-attr]
+        def attempt() -> Seat:
+            seat = self._place.seat(trajectory.task.env, self._env_options)  # type: ignore[union-attr]
             try:
-                _, info = env.reset(options={"trajectory": trajectory, "turn": turn})
+                report = seat.reset(options={"trajectory": trajectory, "turn": turn})
             except BaseException:
-                env.close()
+                seat.close()
                 raise
-            result.report = info["restore"]
-            result.env_actions += info["restore"].replayed
-            return env
+            assert report is not None
+            result.report = report
+            result.env_actions += report.replayed
+            return seat
 
         try:
-            env = self._retry(attempt)
+            env = retried(attempt, self._attempts, self._backoff)
         except NotRestorable as error:
             result.status, result.error = "not_restorable", str(error)
         except InfrastructureError as error:
@@ -179,7 +200,7 @@ class TurnRunner:
         if not conversations:
             return []
         try:
-            return list(self._retry(lambda: policy.sample(conversations, n, sampling)))
+            return list(retried(lambda: policy.sample(conversations, n, sampling), self._attempts, self._backoff))
         except PromptTooLong as error:
             # The others are sampled without it; which ones those are depends on the batch alone.
             rest = self._sample(policy, [c for i, c in enumerate(conversations) if i != error.index], n, sampling)
@@ -199,59 +220,18 @@ class TurnRunner:
             raise last
         return singly
 
-    def _judge(self, result: TurnResult, env: AgentEnv | None) -> None:
+    def _judge(self, result: TurnResult, env: Seat | None) -> None:
         assert env is not None
-        verifier = self._verifier_for(env)
-        known: dict[str, Verdict] = {}
         try:
-            for completion in result.completions:
-                # Equal actions in equal states have one verdict: the sampler repeats itself a lot.
-                key = canonical_json(
-                    [completion.message.model_dump(exclude={"reasoning_content"}), completion.malformed]
-                )
-                if key not in known:
-                    known[key] = self._verdict(verifier, env, completion)
-                    result.env_actions += 1
-                result.verdicts.append(known[key])
-        except InfrastructureError as error:
-            result.verdicts = []
-            result.status, result.error = "infrastructure", f"{type(error).__name__}: {error}"
-
-    def _verdict(self, verifier: Verifier, env: AgentEnv, completion: Completion) -> Verdict:
-        try:
-            return self._retry(lambda: verify_completion(verifier, env, completion.message, completion.malformed))
-        except (InfrastructureError, MissingExtra):
-            raise
-        except Exception as error:  # one sampled action must not end a long run, nor a bug be a reward
-            trace = "".join(traceback.format_exception(error))
-            raise VerifierBug(type(error).__name__, completion.text or str(completion.message.chat()), trace) from error
-
-    def _verifier_for(self, env: AgentEnv) -> Verifier:
-        if isinstance(self._verifier, Verifier):
-            return self._verifier
-        spec = env.default_verifier if self._verifier == "default" else self._verifier
-        if spec not in self._made:
-            self._made[spec] = make(spec)
-        return self._made[spec]
-
-    def _retry(self, work: Callable[[], T]) -> T:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(InfrastructureError),
-            stop=stop_after_attempt(self._attempts),
-            wait=wait_exponential_jitter(initial=0.2, max=self._backoff),
-            reraise=True,
-        ):
-            with attempt:
-                return work()
-        raise AssertionError("unreachable: tenacity re-raises")
+            found = env.judge(self._judging, result.completions)
+        except InfrastructureError as error:  # the environment was lost, for good
+            found = Judged(error=error)
+        result.verdicts = found.verdicts
+        result.env_actions += found.executed
+        if found.error is not None:
+            result.status, result.error = "infrastructure", f"{type(found.error).__name__}: {found.error}"
 
 
-def make_env(env_id: str, options: JsonObject | None = None) -> AgentEnv:
-    """The environment of that Gymnasium id, without wrappers. Raises BadInput where there is none."""
-    try:
-        env: Any = gym.make(env_id, disable_env_checker=True, **(options or {})).unwrapped
-    except gym.error.Error as error:
-        raise BadInput(f"no environment {env_id!r}: {error}", field="task.env") from error
-    if not isinstance(env, AgentEnv):
-        raise BadInput(f"{env_id!r} is no AgentEnv", field="task.env")
-    return env
+def _shown(seat: Seat | None) -> Conversation:
+    assert seat is not None
+    return Conversation(seat.conversation, seat.tools)

@@ -62,6 +62,8 @@ def test_the_command_measures_all_sides(
         for side in ("packed", "padded", "trl"):
             step, memory = found[side, f"{name}: step"], found[side, f"{name}: peak memory"]
             assert step["repeats"] == repeats and step["unit"] == "ms" and step["median"] > 0
+            speed = found[side, f"{name}: operations a second"]
+            assert speed["unit"] == "Top/s" and 0 < speed["median"] < 100
             assert memory["unit"] == "MB" and memory["median"] > 100, "a process with torch in it"
         for side in ("padded", "trl"):
             ratio = found[f"{side} over packed", f"{name}: step"]
@@ -70,9 +72,29 @@ def test_the_command_measures_all_sides(
             if repeats == 1:
                 times = [found[one, f"{name}: step"]["median"] for one in (side, "packed")]
                 assert ratio["median"] == pytest.approx(times[0] / times[1])
-    assert len(rows) == len(names) * (3 * 3 + 2 * 3)
+    assert len(rows) == len(names) * (3 * 4 + 2 * 3)
     shown = capsys.readouterr().out
     assert "over packed" in shown and "missed" in shown and all(name.partition(",")[0] in shown for name in names)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_side_that_was_asked_for_and_is_not_there_is_a_failure(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "figures.json"
+    sizes = {"model": model, "prompt": 24, "completion": 4, "group": 2, "threads": 1}
+    options = [word for name, value in sizes.items() for word in (f"--train.{name}", str(value))]
+    options += ["--train.curve-groups", "2", "--train.curve-prompts", "24"]  # the main sizes, which are not repeated
+    command = ["bench", "train", "--repeats", "1", *options, "--json", str(out), *([] if asked else ["--train.no-trl"])]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert bool(ended.value.code) == asked
+    assert {row["backend"] for row in json.loads(out.read_text())} == {"packed", "padded", "padded over packed"}
+    shown = capsys.readouterr().out
+    said = "trl is left out: it is not installed (pip install trl); --train.no-trl does without it"
+    assert (said in shown) == asked
 
 
 def test_sizes_and_targets() -> None:
@@ -86,7 +108,7 @@ def test_sizes_and_targets() -> None:
 
 def test_sides_that_do_not_take_the_same_step_are_no_result() -> None:
     def taken(norm: float) -> Taken:
-        return Taken(1.0, 1.0, norm, 1.0)
+        return Taken(1.0, 1.0, norm, 1.0, 1.0, None)
 
     check_same({"packed": taken(2.0), "padded": taken(2.01), "trl": taken(1.99)}, "x")
     for norm in (2.1, 0.0, float("nan")):

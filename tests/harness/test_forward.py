@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
+from tiny_models import make_model
 from torch import nn
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from pivotgym.envs.errors import BadInput
@@ -33,10 +28,12 @@ from pivotgym.harness.forward import (
     completion_logprobs,
     group_logprobs,
     padded_logprobs,
-    sequence_logprobs,
     supports_shared_prompt,
     tree_logprobs,
+    why_not_shared,
 )
+from pivotgym.harness.learner import Learner
+from pivotgym.harness.options import OptimOptions
 
 VOCABULARY = 101
 SIZES = {
@@ -49,18 +46,13 @@ SIZES = {
     "max_position_embeddings": 128,
     "initializer_range": 0.3,  # far from uniform outputs, so that a wrong mask shows
 }
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)),
-}
+MODELS: dict[str, dict[str, Any]] = {"llama": {"tie_word_embeddings": True}, "qwen2": {}, "qwen3": {"head_dim": 8}}
 PROMPT = [7, 3, 99, 14, 15, 9, 2, 6]
 COMPLETIONS = [[5, 35, 8], [5, 35, 9, 79, 3], [23], [5, 35, 8], [5], [84, 62, 6, 4, 3, 38, 3]]
 
 
 def make(name: str, lora: bool = False, layers: list[int] | None = None) -> nn.Module:
-    torch.manual_seed(0)
-    model = MODELS[name]()
+    model: nn.Module = make_model(name, **SIZES, **MODELS[name])
     if not lora:
         return model
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -176,7 +168,7 @@ def test_conversation_with_several_assistant_turns() -> None:
     model = make("qwen2")
     token_ids = [*PROMPT, 20, 21, 22, 30, 31, 40, 41]
     mask = [False] * 8 + [True, True, True, False, False, True, True]
-    got_A = sequence_logprobs(model, token_ids, mask)
+    got_A = tree_logprobs(model, [token_ids], [mask]).logprobs_NT[0]
     logp = torch.log_softmax(model(input_ids=torch.tensor([token_ids])).logits[0], -1)
     places = [place for place, scored in enumerate(mask) if scored]
     wanted_A = torch.stack([logp[place - 1, token_ids[place]] for place in places])
@@ -223,8 +215,38 @@ def test_unsupported_models_are_found(name: str) -> None:
         model = Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=0.5))
     else:
         model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4))
-    assert not supports_shared_prompt(model)
+    reason = why_not_shared(model)
+    assert reason is not None and not supports_shared_prompt(model)
+    wanted = {"mamba": "RuntimeError", "softcap": "differ by", "window": "window of 4"}[name]
+    assert wanted in reason
+    with pytest.warns(UserWarning, match=f"padded batches.*{wanted}"):
+        Learner(model, None, OptimOptions()).logprobs([(PROMPT, COMPLETIONS)])
     assert padded_logprobs(model, PROMPT, COMPLETIONS).logprobs_NT.isfinite().all()
+
+
+def test_only_what_the_model_cannot_do_makes_batches_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the model raises is a reason; a bug of ours and a lack of memory are none."""
+    model: Any = make("llama")
+    forward = model.model.forward
+
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        if named["attention_mask"] is not None and named["attention_mask"].dim() == 4:
+            raise problem
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(model.model, "forward", refuse)
+    # Raised here, outside the package, as a model would.
+    problem: Exception = NotImplementedError("masks of two dimensions only")
+    assert why_not_shared(model) == "NotImplementedError: masks of two dimensions only"
+    problem = torch.OutOfMemoryError("full")
+    with pytest.raises(torch.OutOfMemoryError):
+        why_not_shared(model)
+    monkeypatch.undo()
+    monkeypatch.setattr("pivotgym.harness.attention._use_packed", lambda lm: None)
+    monkeypatch.setattr("pivotgym.harness.attention.tree_mask", lambda tree, device: None)
+    monkeypatch.setattr("pivotgym.harness.attention.rows_of", lambda tree, device: None)
+    with pytest.raises(AttributeError):
+        why_not_shared(model, "blocks")
 
 
 def test_bad_input() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import make_model, make_tokenizer
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from pivotgym.envs.tools.servicedesk import bundled_trajectories
 from pivotgym.harness import attention
 from pivotgym.harness.attention import (
     PACKED,
@@ -24,11 +26,11 @@ from pivotgym.harness.attention import (
     window_of,
 )
 from pivotgym.harness.forward import (
-    agrees_with_padded,
     completion_logprobs,
     group_logprobs,
     padded_logprobs,
     supports_shared_prompt,
+    why_not_packed,
 )
 from pivotgym.harness.learner import Learner
 from pivotgym.harness.options import LoraOptions, OptimOptions
@@ -58,8 +60,7 @@ def groups_of(prompt: int = 150, count: int = 4, length: int = 20, pivots: int =
 
 
 def llama(**options: Any) -> Any:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES, **options)).eval()
+    return make_model(**{**SIZES, **options})
 
 
 def test_the_block_mask_is_the_tree_mask() -> None:
@@ -98,9 +99,7 @@ def test_blocks_of_rows_are_the_tree_mask() -> None:
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
 @pytest.mark.parametrize("heads", [4, 3], ids=["grouped", "odd"])
 def test_blocks_of_rows_give_the_padded_gradient(heads: int, checkpointing: bool) -> None:
-    torch.manual_seed(0)
-    sizes = {**SIZES, "num_attention_heads": heads, "num_key_value_heads": 2 if heads == 4 else 3, "hidden_size": 48}
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    model = llama(num_attention_heads=heads, num_key_value_heads=2 if heads == 4 else 3, hidden_size=48)
     groups = groups_of(pivots=3)
     weights_NT = torch.randn(12, 20, generator=torch.Generator().manual_seed(1))
     padded = [([*range(4 * n, 4 * n + 4)], group) for n, group in enumerate(groups)]
@@ -118,16 +117,14 @@ def test_blocks_of_rows_give_the_padded_gradient(heads: int, checkpointing: bool
 @pytest.mark.parametrize("heads", [4, 3], ids=["grouped", "odd"])
 def test_flex_attention_gives_what_sdpa_gives(heads: int) -> None:
     """Values only: PyTorch has no backward pass of flex attention on the CPU."""
-    torch.manual_seed(0)
-    sizes = {**SIZES, "num_attention_heads": heads, "num_key_value_heads": 2 if heads == 4 else 3, "hidden_size": 48}
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    model = llama(num_attention_heads=heads, num_key_value_heads=2 if heads == 4 else 3, hidden_size=48)
     groups = groups_of()
     with torch.no_grad():
         dense = group_logprobs(model, groups, kernel="dense").logprobs_NT
         flex = group_logprobs(model, groups, kernel="flex").logprobs_NT
         assert model.config._attn_implementation == PACKED
         torch.testing.assert_close(flex, dense, rtol=1e-4, atol=1e-5)
-        assert supports_shared_prompt(model, "flex") and agrees_with_padded(model, *groups[0], kernel="flex")
+        assert supports_shared_prompt(model, "flex") and why_not_packed(model, *groups[0], kernel="flex") is None
     # With the function in place everything without a block mask is the model's own: dense rows, padded batches.
     again = group_logprobs(model, groups, kernel="dense").logprobs_NT
     blocks = group_logprobs(model, groups).logprobs_NT
@@ -275,6 +272,66 @@ def test_packs_add_up_to_the_padded_gradient() -> None:
 
 
 @pytest.fixture(scope="module")
+def recorded() -> list[Group]:
+    """Two pivots of a recorded episode, with the actions taken there and at the same turn of other episodes."""
+    tokenizer = make_tokenizer()
+
+    def render(messages: Any, tools: Any, **options: Any) -> str:
+        shown = [message.chat() for message in messages]
+        return str(tokenizer.apply_chat_template(shown, tools=tools, tokenize=False, **options))
+
+    found: list[Group] = []
+    episodes = bundled_trajectories("train")[:3]
+    for turn in (0, 1):
+        prompts, actions = [], []
+        for episode in episodes:
+            place = [n for n, message in enumerate(episode.messages) if message.role == "assistant"][turn]
+            prompts.append(render(episode.messages[:place], episode.tools, add_generation_prompt=True))
+            actions.append(render(episode.messages[: place + 1], episode.tools).removeprefix(prompts[-1]))
+        distinct = dict.fromkeys(actions)
+        found.append((tokenizer.encode(prompts[0]), [tokenizer.encode(action) for action in distinct]))
+    return found
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+def test_recorded_pivots_packed_give_the_padded_gradient(kind: str, lora: bool, recorded: list[Group]) -> None:
+    """Each family that is packed, whole prompts and actions of recorded episodes, float32, every parameter."""
+    model: Any = make_model(kind, max_position_embeddings=1024)
+    if lora:
+        model = with_adapter(model, std=0.1)
+    count = len(recorded[0][1])
+    total = count + len(recorded[1][1])
+    lengths = [len(prompt) + len(action) for prompt, actions in recorded for action in actions]
+    longest = max(len(action) for _, actions in recorded for action in actions)
+    assert (count, total) == (3, 6) and min(lengths) > 500 and max(lengths) < 1024 and longest < 150
+    weights_NT = torch.randn(total, longest, generator=torch.Generator().manual_seed(0))
+    padded = [([*range(count)], recorded[0]), ([*range(count, total)], recorded[1])]
+    wanted = gradients(model, weights_NT, lambda group: padded_logprobs(model, *group).logprobs_NT, padded)
+    [pack] = plan_packs(recorded, 4096)
+    assert pack.tokens < sum(lengths) / 3, "both pivots are in one row, what they have in common once"
+    packed = [(pack.rows, pack.groups)]
+    got = gradients(model, weights_NT, lambda part: group_logprobs(model, part).logprobs_NT, packed)
+    assert model.config._attn_implementation == PACKED, "this row is long enough"
+    assert got.keys() == wanted.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name in wanted:
+        assert wanted[name].norm() > 0, name
+        assert (got[name] - wanted[name]).norm() < 1e-5 * wanted[name].norm(), name
+
+
+def with_adapter(model: nn.Module, std: float) -> nn.Module:
+    """All matrices of all layers adapted; B is drawn, as with zeros A would get no gradient."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    adapted: nn.Module = get_peft_model(model, LoraConfig(r=4, target_modules=targets))  # type: ignore[arg-type]
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=std)
+    return adapted
+
+
+@pytest.fixture(scope="module")
 def smollm() -> Path:
     return embedded_model()
 
@@ -283,17 +340,12 @@ def smollm() -> Path:
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_smollm2_on_a_real_batch(smollm: Path, shared_data: Path, lora: bool) -> None:
     """SmolLM2-135M, prompts and agents' messages of recorded τ²-bench runs, all layers, float32."""
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(smollm)
     model: Any = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32).eval()
     if lora:
-        targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-        model = get_peft_model(model, LoraConfig(r=4, target_modules=targets))
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                nn.init.normal_(parameter, std=0.02)
+        model = with_adapter(model, std=0.02)
     runs = json.loads((shared_data / "tau2" / "gpt-4.1_airline.json").read_text())["simulations"]
     spoken = [[m for m in run["messages"] if m.get("content")] for run in runs]
     replies = [next(m["content"] for m in run[2:] if m["role"] == "assistant") for run in spoken[:8]]

@@ -16,15 +16,14 @@ from torch import Tensor
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_rows
-from pivotgym.envs.trajectory import Message, Trajectory
-from pivotgym.harness.grpo_episodes import EpisodeTrainConfig, EpisodeTrainer, episode_rows, train_episodes
+from pivotgym.harness.grpo_episodes import EpisodeTrainConfig, EpisodeTrainer, train_episodes
 from pivotgym.harness.losses import group_advantages
 from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.policies.base import Sampling
 from pivotgym.harness.rollouts import EpisodeResult, run_episodes
 from pivotgym.harness.runs import CostMeter, total_costs
-from pivotgym.harness.sft import SftConfig, train_sft
 from pivotgym.harness.turns import make_env
+from pivotgym.harness.update import episode_rows
 
 TASKS = [lamps.task(key) for key in lamps.KEYS]
 
@@ -33,24 +32,10 @@ TASKS = [lamps.task(key) for key in lamps.KEYS]
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that are sometimes right."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("warm")
-    config = SftConfig(lora=None, epochs=6, batch=8, optim=OptimOptions(lr=3e-3))
-    return train_sft(whole_episodes(), lamps.policy(), config, folder / "sft").weights
+    return lamps.supervised(tmp_path_factory.mktemp("warm") / "sft")
 
 
-def whole_episodes() -> list[Trajectory]:
-    """Recordings that press the key once and then say so, which ends the episode."""
-    recorded = lamps.trajectories(60, turns=1, seed=1)
-    said = Message(role="assistant", content="o")
-    return [item.model_copy(update={"messages": [*item.messages, said]}) for item in recorded]
-
-
-def policy(warm: Path) -> Any:
-    from transformers import LlamaForCausalLM
-
-    made = lamps.policy()
-    made.model.load_state_dict(LlamaForCausalLM.from_pretrained(warm).state_dict())
-    return made
+policy = lamps.loaded
 
 
 def config(**changed: Any) -> EpisodeTrainConfig:
@@ -79,9 +64,9 @@ def episodes(warm: Path) -> list[EpisodeResult]:
 
 
 @pytest.mark.parametrize("aggregate", ["token", "sequence", "constant"])
-@pytest.mark.parametrize("pack_tokens", [1, 4096])
+@pytest.mark.parametrize("micro_tokens", [1, 4096])
 def test_gradients_are_those_of_every_sampled_token_alone(
-    warm: Path, tmp_path: Path, aggregate: str, pack_tokens: int, monkeypatch: pytest.MonkeyPatch
+    warm: Path, tmp_path: Path, aggregate: str, micro_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against one plain forward pass a turn: advantage times log-probability, nothing else in the sum."""
     results = episodes(warm)
@@ -89,7 +74,7 @@ def test_gradients_are_those_of_every_sampled_token_alone(
     rewards_N = torch.tensor([float(result.reward or 0) for result in results], dtype=torch.float64)
     advantages = group_advantages(rewards_N, 4).float().tolist()
     assert any(advantages), "no signal"
-    trainer = EpisodeTrainer(TASKS, policy(warm), config(aggregate=aggregate, pack_tokens=pack_tokens), tmp_path)
+    trainer = EpisodeTrainer(TASKS, policy(warm), config(aggregate=aggregate, micro_tokens=micro_tokens), tmp_path)
     lengths = [sum(len(c.token_ids) for c in result.completions) for result in results]
     denominator = {"token": sum(lengths), "sequence": len(results), "constant": len(results) * 12}[aggregate]
     seen: list[Tensor] = []
@@ -100,8 +85,9 @@ def test_gradients_are_those_of_every_sampled_token_alone(
 
     monkeypatch.setattr(trainer.learner, "update", keep)
     with CostMeter(tmp_path, "train", 1) as meter:
-        row = trainer.update(list(zip(results, advantages, strict=True)), float(denominator), meter)
-    assert row["trained_tokens"] == sum(lengths) == meter.cost.trained_tokens
+        row = trainer.update(list(zip(results, advantages, strict=True)), meter)
+    trained = sum(length for length, advantage in zip(lengths, advantages, strict=True) if advantage)
+    assert 0 < row["trained_tokens"] == trained == meter.cost.trained_tokens, "others have no gradient"
     assert row["ratio_max"] == pytest.approx(1, abs=1e-4), "the sampler's own log-probabilities are the old ones"
 
     model = policy(warm).model

@@ -22,7 +22,6 @@ from pivotgym.harness.options import LoraOptions, OptimOptions
 from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies import load_policy
 from pivotgym.harness.policies.base import Conversation, Sampling
-from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.runs import CostMeter, total_costs
 from pivotgym.harness.sft import SftConfig, examples_of, train_sft
 from pivotgym.harness.train import TrainConfig, Trainer, train
@@ -44,12 +43,6 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
 
 
-def started(warm: dict[str, Tensor]) -> TransformersPolicy:
-    policy = lamps.policy()
-    policy.model.load_state_dict(warm)
-    return policy
-
-
 def pivots(count: int = 8, heldout: int = 2, seed: int = 2) -> list[Pivot]:
     recorded = lamps.trajectories(count, turns=1, seed=seed)
     return [Pivot(trajectory=t, turn=0, split="heldout" if i < heldout else "train") for i, t in enumerate(recorded)]
@@ -63,7 +56,7 @@ def test_the_reward_rises(warm: dict[str, Tensor], tmp_path: Path) -> None:
     config = TrainConfig(
         steps=25, batch=8, group=8, max_tokens=4, lora=None, optim=OptimOptions(lr=3e-3), eval_every=0, eval_rollouts=8
     )
-    result = train(pivots(40, 12), started(warm), config, tmp_path)
+    result = train(pivots(40, 12), lamps.started(warm), config, tmp_path)
     rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if row["kind"] == "train"]
     first, last = (sum(row["reward_mean"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
     assert last > first + 0.25
@@ -75,7 +68,7 @@ def test_the_reward_rises(warm: dict[str, Tensor], tmp_path: Path) -> None:
 
 
 def test_it_trains_on_exactly_the_sampled_ids(warm: dict[str, Tensor], tmp_path: Path) -> None:
-    trainer = Trainer(pivots(), started(warm), QUICK, tmp_path)
+    trainer = Trainer(pivots(), lamps.started(warm), QUICK, tmp_path)
     sampled: list[tuple[list[int], list[list[int]]]] = []
     trained: list[tuple[list[int], list[list[int]]]] = []
     sample, logprobs = trainer.policy.sample, trainer.learner.logprobs
@@ -106,7 +99,7 @@ def test_accumulated_gradients_are_the_batchs(warm: dict[str, Tensor], tmp_path:
         config = QUICK.model_copy(
             update={"batch": 8, "micro_batch": size, "lora": None, "beta": 0.1, "aggregate": aggregate}
         )
-        trainer = Trainer(pivots(12), started(warm), config, tmp_path / str(size))
+        trainer = Trainer(pivots(12), lamps.started(warm), config, tmp_path / str(size))
         gradients: dict[str, Tensor] = {}
 
         def keep(number: int, model: Any = trainer.learner.model, into: Any = gradients) -> float:
@@ -129,7 +122,7 @@ def test_the_step_does_not_depend_on_how_few_groups_have_signal(warm: dict[str, 
     found = []
     for beta in (0.0, 1e-12):
         config = QUICK.model_copy(update={"batch": 8, "beta": beta, "lora": None})
-        trainer = Trainer(pivots(12), started(warm), config, tmp_path / str(beta))
+        trainer = Trainer(pivots(12), lamps.started(warm), config, tmp_path / str(beta))
         gradients: dict[str, Tensor] = {}
 
         def keep(number: int, model: Any = trainer.learner.model, into: Any = gradients) -> float:
@@ -149,7 +142,7 @@ def test_the_step_does_not_depend_on_how_few_groups_have_signal(warm: dict[str, 
 def test_the_tempered_distribution_is_trained(warm: dict[str, Tensor], tmp_path: Path, temperature: float) -> None:
     """On policy at any temperature: the gradient is that of sum of advantage times log softmax(logits / T)."""
     config = QUICK.model_copy(update={"temperature": temperature, "batch": 8, "lora": None, "measure_kl": True})
-    trainer = Trainer(pivots(12), started(warm), config, tmp_path)
+    trainer = Trainer(pivots(12), lamps.started(warm), config, tmp_path)
     model, sampled = trainer.learner.model, []
     run, gradients = trainer.runner.run, dict[str, Tensor]()
 
@@ -167,6 +160,7 @@ def test_the_tempered_distribution_is_trained(warm: dict[str, Tensor], tmp_path:
     with CostMeter(tmp_path, "train", 1) as meter:
         row = trainer.step(1, meter)
     assert row["ratio_max"] == pytest.approx(1, abs=1e-4) and row["kl"] == pytest.approx(0, abs=1e-9)
+    assert 0 < row["sampler_gap_max"] < 1e-3, "compared at temperature 1, where samplers record"
     rewards_N = torch.tensor([reward for result in sampled for reward in result.rewards])
     advantages_N = group_advantages(rewards_N, config.group)
     completions = [completion for result in sampled for completion in result.completions]
@@ -206,9 +200,9 @@ def shake(learner: Learner, steps: int = 3) -> None:
 
 @pytest.mark.parametrize("kind", ["full", "lora", "warm start"])
 def test_the_reference_is_what_training_started_from(warm: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
-    policy, start = started(warm), None
+    policy, start = lamps.started(warm), None
     if kind == "warm start":
-        first = Learner(started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
+        first = Learner(lamps.started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
         shake(first)
         first.save_weights(tmp_path)
         start = tmp_path
@@ -221,7 +215,7 @@ def test_the_reference_is_what_training_started_from(warm: dict[str, Tensor], tm
     )
     began = logprobs_of(learner.model)
     if kind == "warm start":
-        assert (began - logprobs_of(started(warm).model)).abs().max() > 1e-3, "the adapter must matter"
+        assert (began - logprobs_of(lamps.started(warm).model)).abs().max() > 1e-3, "the adapter must matter"
     trainable = set(weights(learner.model))
     shake(learner)
     with learner.reference_model() as reference:
@@ -242,12 +236,12 @@ def test_the_kl_holds_the_policy_back(warm: dict[str, Tensor], tmp_path: Path) -
         with torch.no_grad():
             return torch.log_softmax(model(prompts).logits[:, -1], dim=-1)
 
-    reference, moved = distribution(started(warm).model), {}
+    reference, moved = distribution(lamps.started(warm).model), {}
     for beta in (0.0, 3.0):
         config = QUICK.model_copy(
             update={"steps": 20, "batch": 8, "beta": beta, "measure_kl": True, "lora": None, "eval_every": 0}
         ).model_copy(update={"optim": OptimOptions(lr=2e-3)})
-        policy = started(warm)
+        policy = lamps.started(warm)
         train(pivots(16, 0), policy, config, tmp_path / str(beta))
         rows = list(read_rows(tmp_path / str(beta) / "metrics.jsonl"))
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-9), "before the first update policy and reference are one"
@@ -260,33 +254,33 @@ def test_inner_epochs_meet_the_clip(warm: dict[str, Tensor], tmp_path: Path) -> 
     config = QUICK.model_copy(
         update={"steps": 1, "batch": 8, "inner_epochs": 4, "lora": None, "optim": OptimOptions(lr=2e-2)}
     )
-    train(pivots(12, 0), started(warm), config, tmp_path)
+    train(pivots(12, 0), lamps.started(warm), config, tmp_path)
     (row,) = read_rows(tmp_path / "metrics.jsonl")
     assert row["clip_fraction"] > 0 and row["ratio_max"] > 1.2
 
 
 def test_the_trained_adapter_belongs_to_the_base_model(warm: dict[str, Tensor], tmp_path: Path) -> None:
     """Loaded by others on the original weights it gives the trained policy, after a warm start too."""
-    first = Learner(started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
+    first = Learner(lamps.started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
     shake(first)
     first.save_weights(tmp_path / "warm")
     config = QUICK.model_copy(update={"warm_start": tmp_path / "warm", "beta": 0.05})
-    policy = started(warm)
+    policy = lamps.started(warm)
     result = train(pivots(), policy, config, tmp_path / "run")
-    loaded = PeftModel.from_pretrained(started(warm).model, str(result.weights))
+    loaded = PeftModel.from_pretrained(lamps.started(warm).model, str(result.weights))
     assert sorted(p.name for p in result.weights.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-    trainer = Trainer(pivots(), started(warm), config, tmp_path / "run")
+    trainer = Trainer(pivots(), lamps.started(warm), config, tmp_path / "run")
     trainer.checkpoints.resume(trainer.learner)
     torch.testing.assert_close(logprobs_of(loaded), logprobs_of(trainer.learner.model))
 
 
 @pytest.mark.parametrize("start", ["base", "warm start"])
 def test_the_merged_sampler_follows_the_learner(warm: dict[str, Tensor], tmp_path: Path, start: str) -> None:
-    first = Learner(started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
+    first = Learner(lamps.started(warm).model, LoraOptions(rank=4), OptimOptions(lr=1e-2))
     shake(first)
     first.save_weights(tmp_path)
     learner = Learner(
-        started(warm).model,
+        lamps.started(warm).model,
         LoraOptions(rank=4),
         OptimOptions(lr=1e-2),
         warm_start=tmp_path if start == "warm start" else None,
@@ -364,23 +358,23 @@ def test_all_weights_train_after_a_warm_start(tmp_path: Path) -> None:
 def test_other_content_under_the_same_names_is_refused(warm: dict[str, Tensor], tmp_path: Path) -> None:
     start, out = saved_adapter(tmp_path / "start", lamps.policy().model, r=3), tmp_path / "run"
     config = QUICK.model_copy(update={"warm_start": start})
-    Trainer(pivots(), started(warm), config, out)
+    Trainer(pivots(), lamps.started(warm), config, out)
     settings = json.loads((out / "settings.json").read_text())["settings"]
     assert settings["lora"]["rank"] == 3 and settings["lora"]["targets"] == ["down_proj", "q_proj"]
-    Trainer(pivots(), started(warm), config, out)
+    Trainer(pivots(), lamps.started(warm), config, out)
     with pytest.raises(BadInput, match="policy_fingerprint was"):
         Trainer(pivots(), lamps.policy(seed=9), config, out)
     other = pivots()
     other[-1].trajectory.messages[0].content = "g" if other[-1].trajectory.messages[0].content != "g" else "f"
     with pytest.raises(BadInput, match="pivots was"):
-        Trainer(other, started(warm), config, out)
+        Trainer(other, lamps.started(warm), config, out)
     saved_adapter(start, lamps.policy(seed=4).model, r=3, lora_alpha=9)
     with pytest.raises(BadInput, match="warm_start_digest was"):
-        Trainer(pivots(), started(warm), config, out)
+        Trainer(pivots(), lamps.started(warm), config, out)
     (out / "settings.json").unlink()
     (out / "metrics.jsonl").touch()
     with pytest.raises(BadInput, match="not their settings"):
-        Trainer(pivots(), started(warm), config, out)
+        Trainer(pivots(), lamps.started(warm), config, out)
 
 
 def test_lora_on_the_last_layers_only(warm: dict[str, Tensor]) -> None:
@@ -391,7 +385,7 @@ def test_lora_on_the_last_layers_only(warm: dict[str, Tensor]) -> None:
 
 
 def test_warm_up_and_clipping_of_the_gradient(warm: dict[str, Tensor]) -> None:
-    learner = Learner(started(warm).model, None, OptimOptions(lr=1.0, warmup=4, grad_clip=0.5))
+    learner = Learner(lamps.started(warm).model, None, OptimOptions(lr=1.0, warmup=4, grad_clip=0.5))
     assert [learner.lr_at(n) for n in (1, 2, 4, 9)] == [0.25, 0.5, 1.0, 1.0]
     before = weights(learner.model)
     learner.parameters[0].grad = torch.full_like(learner.parameters[0], float("nan"))
@@ -408,7 +402,7 @@ def test_batches_are_shuffled_epochs(tmp_path: Path) -> None:
 
 def test_a_fully_trained_model_is_loaded_by_its_folder(warm: dict[str, Tensor], tmp_path: Path) -> None:
     config = TrainConfig(steps=1, batch=2, group=4, max_tokens=4, lora=None, eval_every=0, eval_rollouts=2)
-    policy = started(warm)
+    policy = lamps.started(warm)
     result = train(pivots(), policy, config, tmp_path)
     loaded = load_policy(str(result.weights), device="cpu")
     asked = [Conversation(lamps.trajectories(1)[0].prefix(0))]
@@ -424,13 +418,13 @@ def test_no_pivots_is_said_clearly(tmp_path: Path) -> None:
 
 
 def test_more_steps_go_on_from_the_last(warm: dict[str, Tensor], tmp_path: Path) -> None:
-    train(pivots(8, 0), started(warm), QUICK, tmp_path / "one")
-    train(pivots(8, 0), started(warm), QUICK.model_copy(update={"steps": 4}), tmp_path / "one")
-    train(pivots(8, 0), started(warm), QUICK.model_copy(update={"steps": 4}), tmp_path / "two")
+    train(pivots(8, 0), lamps.started(warm), QUICK, tmp_path / "one")
+    train(pivots(8, 0), lamps.started(warm), QUICK.model_copy(update={"steps": 4}), tmp_path / "one")
+    train(pivots(8, 0), lamps.started(warm), QUICK.model_copy(update={"steps": 4}), tmp_path / "two")
     for name in ("metrics.jsonl", "final/adapter_model.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     with pytest.raises(BadInput, match="group was 4, now 8"):
-        train(pivots(8, 0), started(warm), QUICK.model_copy(update={"group": 8}), tmp_path / "one")
+        train(pivots(8, 0), lamps.started(warm), QUICK.model_copy(update={"group": 8}), tmp_path / "one")
 
 
 def test_sft_learns_only_what_the_assistant_said(warm: dict[str, Tensor]) -> None:

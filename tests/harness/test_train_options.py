@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from pivotgym.harness.pivots import Pivot
 from pivotgym.harness.policies.base import Completion, Conversation, Sampling
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
 from pivotgym.harness.reference import StoredLogprobs, reference_rows, write_reference
+from pivotgym.harness.reprofiling import zero_variance_share
 from pivotgym.harness.runs import CostMeter
-from pivotgym.harness.sft import SftConfig, train_sft
 from pivotgym.harness.train import TrainConfig, Trainer, train
 
 QUICK: dict[str, Any] = {
@@ -39,18 +40,7 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """Weights after a few supervised steps: the model presses keys, often the wrong ones."""
-    torch.set_num_threads(1)
-    policy = lamps.policy()
-    config = SftConfig(lora=None, epochs=6, batch=8, optim=OptimOptions(lr=3e-3))
-    train_sft(lamps.trajectories(40, seed=1), policy, config, tmp_path_factory.mktemp("sft"))
-    return {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
-
-
-def started(warm: dict[str, Tensor]) -> TransformersPolicy:
-    policy = lamps.policy()
-    policy.model.load_state_dict(warm)
-    return policy
+    return lamps.warm_weights(tmp_path_factory.mktemp("sft"), epochs=6)
 
 
 def pivots(count: int = 12, seed: int = 2) -> list[Pivot]:
@@ -90,7 +80,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_reward_rises_with_every_recipe(warm: dict[str, Tensor], tmp_path: Path, name: str) -> None:
     config = TrainConfig(**{**QUICK, "steps": 25, "group": 8, "optim": OptimOptions(lr=3e-3), **RECIPES[name]})
-    train(pivots(28), started(warm), config, tmp_path)
+    train(pivots(28), lamps.started(warm), config, tmp_path)
     rows = list(read_rows(tmp_path / "metrics.jsonl"))
     first, last = (sum(row["reward_mean"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
     assert last > first + 0.2
@@ -149,10 +139,36 @@ def test_the_command_line_reaches_every_option(tmp_path: Path) -> None:
         Train(tmp_path, "embedded", options='{"loss": "gspo", "aggregate": "token"}')._config(TrainConfig)
 
 
+@pytest.mark.parametrize("inner_epochs", [1, 2])
+def test_at_another_temperature_a_sampler_that_missed_an_update_shows(
+    warm: dict[str, Tensor], tmp_path: Path, inner_epochs: int
+) -> None:
+    """The old policy is the trainer's own there, so nothing but the gap tells."""
+    options = {"lora": LoraOptions(rank=4), "optim": OptimOptions(lr=2e-2), "inner_epochs": inner_epochs}
+    config = TrainConfig(**{**QUICK, **options, "temperature": 0.7})
+    rows: dict[str, list[JsonObject]] = {}
+    for name in ("right", "stale"):
+        trainer = Trainer(pivots(), lamps.started(warm), config, tmp_path / name)
+        rows[name] = []
+        for number in (1, 2):
+            with CostMeter(tmp_path, "train", number) as meter:
+                rows[name].append(trainer.step(number, meter))
+            if name == "stale":
+                assert trainer.learner._sampling is not None
+                trainer.learner._sampling.take_over = lambda: None  # type: ignore[method-assign]
+        assert trainer.learner.temperature == 0.7
+        trainer.close()
+    assert all(row["loss"] is not None for found in rows.values() for row in found), "otherwise this shows nothing"
+    assert all(row["sampler_gap_max"] < 1e-3 for row in [*rows["right"], rows["stale"][0]])
+    assert all(row["sampler_gap_mean"] > 0 for row in rows["right"]), "two computations, not one with itself"
+    stale = rows["stale"][1]
+    assert stale["sampler_gap_max"] > 0.05 and stale["sampler_gap_mean"] > 0.01 and stale["sampler_kl"] > 1e-4
+
+
 def test_importance_weights_correct_for_another_sampler(warm: dict[str, Tensor], tmp_path: Path) -> None:
     """A sampler that reports other log-probabilities: the gradient is that of the weighted sum, written out here."""
     config = TrainConfig(**QUICK, importance_cap=1.2, importance_floor=0.9)
-    trainer = Trainer(pivots(), started(warm), config, tmp_path)
+    trainer = Trainer(pivots(), lamps.started(warm), config, tmp_path)
     noise = torch.Generator().manual_seed(5)
     sample, run, sampled = trainer.policy.sample, trainer.runner.run, []
 
@@ -197,7 +213,7 @@ def test_cut_off_completions_are_left_out(warm: dict[str, Tensor], tmp_path: Pat
     found = {}
     for overlong in ("keep", "mask"):
         config = TrainConfig(**{**QUICK, "max_tokens": 1, "overlong": overlong, "beta": 0.1, "aggregate": "sequence"})
-        found[overlong], _ = one_step(Trainer(pivots(), started(warm), config, tmp_path / overlong), tmp_path)
+        found[overlong], _ = one_step(Trainer(pivots(), lamps.started(warm), config, tmp_path / overlong), tmp_path)
     kept, masked = found["keep"], found["mask"]
     assert kept["cut_off"] > 0.9 and kept["masked"] == 0 and kept["trained_tokens"] == kept["sampled_tokens"]
     assert masked["masked"] == masked["cut_off"] == kept["cut_off"]
@@ -222,7 +238,7 @@ BROKEN = '<tool_call>{"name": "press", "arguments": </tool_call>'
 
 def breaking(warm: dict[str, Tensor]) -> TransformersPolicy:
     """The warm policy with one token more, a call of broken JSON, which is as likely as pressing the first key."""
-    policy = started(warm)
+    policy = lamps.started(warm)
     policy.tokenizer.add_tokens([BROKEN])
     model: Any = policy.model
     model.resize_token_embeddings(len(policy.tokenizer), mean_resizing=False)
@@ -265,6 +281,39 @@ def test_malformed_actions_become_less_likely(warm: dict[str, Tensor], tmp_path:
     assert after < likelihood() - 0.1
 
 
+def test_zero_variance_is_of_rewards_not_of_gradients(warm: dict[str, Tensor], tmp_path: Path) -> None:
+    """A penalty gives gradients to groups of equal rewards, masking takes them from mixed ones: neither counts."""
+    found = {}
+    recipes: dict[str, JsonObject] = {
+        "plain": {},
+        "penalty": {"malformed_advantage": -5.0},
+        "masked": {"overlong": "mask", "max_tokens": 1},
+    }
+    for name, recipe in recipes.items():
+        trainer = Trainer(pivots(), breaking(warm), TrainConfig(**{**QUICK, **recipe}), tmp_path / name)
+        kept: list[Any] = []
+        run = trainer.runner.run
+
+        def half_right(*arguments: Any, run: Any = run, kept: list[Any] = kept) -> Any:
+            # Half of the groups have equal rewards, the other half has not, whatever the actions.
+            for number, result in enumerate(run(*arguments)):
+                rewards = [float(place == 0 and number % 2) for place in range(len(result.rewards))]
+                verdicts = [
+                    v.model_copy(update={"reward": reward}) for v, reward in zip(result.verdicts, rewards, strict=True)
+                ]
+                kept.append(replace(result, verdicts=verdicts))
+            return kept
+
+        trainer.runner.run = half_right  # type: ignore[method-assign]
+        found[name], _ = one_step(trainer, tmp_path)
+        assert 0.4 < (zero_variance_share([found[name]]) or 0) < 0.6
+        assert found[name]["groups_zero_variance"] == sum(len(set(result.rewards)) == 1 for result in kept)
+    signal = {name: row["groups_with_signal"] for name, row in found.items()}
+    groups = found["plain"]["groups"]
+    assert signal["plain"] == groups - found["plain"]["groups_zero_variance"]
+    assert signal["penalty"] > signal["plain"] and signal["masked"] < signal["plain"], "otherwise this shows nothing"
+
+
 def profiled(policy: TransformersPolicy, path: Path, count: int) -> list[Completion]:
     """What profiling samples at the first ``count`` pivots, with its log-probabilities stored."""
     asked = [Conversation(pivot.trajectory.prefix(0)) for pivot in pivots()[:count]]
@@ -275,7 +324,7 @@ def profiled(policy: TransformersPolicy, path: Path, count: int) -> list[Complet
 
 def test_stored_logprobs_are_found_by_prompt_and_tokens(warm: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "reference.jsonl"
-    found = profiled(started(warm), path, 3)
+    found = profiled(lamps.started(warm), path, 3)
     rows = list(read_rows(path))
     assert len(rows) == len(reference_rows(found)) < len(found), "equal completions are stored once"
     stored = StoredLogprobs(path)
@@ -301,21 +350,21 @@ def test_every_kind_of_reference_gives_the_same_training(
     options: dict[str, Any] = {**QUICK, "steps": 4, "beta": 0.5, "kl": kl, "optim": OptimOptions(lr=1e-2)}
     if kind == "second model":
         folder = tmp_path / "second"
-        started(warm).model.save_pretrained(str(folder))  # type: ignore[operator]
+        lamps.started(warm).model.save_pretrained(str(folder))  # type: ignore[operator]
         lamps.tokenizer().save_pretrained(str(folder))
         other = {"reference_model": str(folder)}
     elif kind == "stored":
-        profiled(started(warm), tmp_path / "reference.jsonl", 8)  # not all pivots: the rest is computed
+        profiled(lamps.started(warm), tmp_path / "reference.jsonl", 8)  # not all pivots: the rest is computed
         other = {"reference_logprobs": tmp_path / "reference.jsonl"}
     else:
         options["lora"] = LoraOptions(rank=4)
         folder = tmp_path / "second"
-        started(warm).model.save_pretrained(str(folder))  # type: ignore[operator]
+        lamps.started(warm).model.save_pretrained(str(folder))  # type: ignore[operator]
         lamps.tokenizer().save_pretrained(str(folder))
         other = {"reference_model": str(folder)}
     rows = []
     for name, more in (("plain", {}), ("other", other)):
-        train(pivots(), started(warm), TrainConfig(**options, **more), tmp_path / name)
+        train(pivots(), lamps.started(warm), TrainConfig(**options, **more), tmp_path / name)
         rows.append(list(read_rows(tmp_path / name / "metrics.jsonl")))
     assert abs(rows[0][-1]["kl"]) > 1e-4, "the policy has moved"
     for ours, wanted in zip(*reversed(rows), strict=True):
@@ -326,9 +375,9 @@ def test_every_kind_of_reference_gives_the_same_training(
 
 def test_what_was_not_profiled_may_go_without_a_kl(warm: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "reference.jsonl"
-    profiled(started(warm), path, 6)
+    profiled(lamps.started(warm), path, 6)
     config = TrainConfig(**QUICK, beta=0.5, reference_logprobs=path, reference_missing="skip")
-    trainer = Trainer(pivots(), started(warm), config, tmp_path / "run")
+    trainer = Trainer(pivots(), lamps.started(warm), config, tmp_path / "run")
     row, _ = one_step(trainer, tmp_path)
     assert 0 < row["kl_share"] < 1 and row["kl"] == pytest.approx(0, abs=1e-6)
     with pytest.raises(BadInput, match="without a reference"), trainer.learner.reference_model():
@@ -350,14 +399,14 @@ def test_references_that_are_not_the_reference_are_refused(warm: dict[str, Tenso
     other.save_pretrained(str(folder))
     config = TrainConfig(**QUICK, beta=0.5, reference_model=str(folder))
     with pytest.raises(BadInput, match="other tokens"):
-        Trainer(pivots(), started(warm), config, tmp_path / "tokens")
+        Trainer(pivots(), lamps.started(warm), config, tmp_path / "tokens")
 
 
 def test_the_token_budget_changes_no_gradient(warm: dict[str, Tensor], tmp_path: Path) -> None:
     found, passes = [], []
     for budget in (1, 12, 4096):
         config = TrainConfig(**QUICK, beta=0.1, micro_tokens=budget)
-        trainer = Trainer(pivots(), started(warm), config, tmp_path / str(budget))
+        trainer = Trainer(pivots(), lamps.started(warm), config, tmp_path / str(budget))
         logprobs, calls = trainer.learner.logprobs, list[int]()
 
         def count(groups: Any, model: Any = None, logprobs: Any = logprobs, calls: list[int] = calls) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from tiny_models import make_model
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from pivotgym.harness.forward import completion_logprobs
 
@@ -50,18 +50,13 @@ def trainer(recorded: list[tuple[str, list[str]]], tmp_path_factory: pytest.Temp
         texts, trainers.BpeTrainer(vocab_size=600, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>")
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.1,
-            pad_token_id=0,
-            eos_token_id=1,
-        )
+    model = make_model(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        num_hidden_layers=3,
+        max_position_embeddings=2048,
+        initializer_range=0.1,
+        eos_token_id=1,
     )
     current = SimpleNamespace(rewards=REWARDS)
 
