@@ -29,6 +29,7 @@ from pivotgym.harness.runs import (
     no_progress,
     write_json,
 )
+from pivotgym.harness.seats import Here, Place
 from pivotgym.harness.stats import (
     DIFFERENCE,
     SHARE,
@@ -39,7 +40,7 @@ from pivotgym.harness.stats import (
     pass_hat_k,
     wilson,
 )
-from pivotgym.harness.turns import TurnResult, TurnRunner, make_env
+from pivotgym.harness.turns import TurnResult, TurnRunner
 
 EPISODES = "episodes.jsonl"
 MAX_K = 8
@@ -249,11 +250,14 @@ def evaluate_episodes(
     config: EpisodeConfig,
     out: Path,
     progress: Progress = no_progress,
+    *,
+    place: Place | None = None,
 ) -> EpisodeEvaluation:
     """Plays ``tasks`` from their beginning to their end and judges them by their own goals.
 
     Writes into the folder ``out``: ``episodes.jsonl`` (a row an episode), ``summary.json``, ``settings.json``,
-    ``timings.jsonl``. Called again with the same settings it goes on after the last whole chunk of tasks.
+    ``timings.jsonl``. Called again with the same settings it goes on after the last whole chunk of tasks. The
+    environments run at ``place``, by default in this process.
 
     Raises:
         BadInput: no tasks, two of one id, or ``out`` was begun with other settings.
@@ -276,6 +280,7 @@ def evaluate_episodes(
     }
     sampling = Sampling(config.temperature, config.top_p, config.max_tokens)
     size = config.chunk * config.trials
+    where = place or Here()
     with exclusive(out / "run"), deterministic():
         claim(out / "settings.json", settings)
         rows = list(read_rows(file))
@@ -295,7 +300,7 @@ def evaluate_episodes(
         for number in range(math.ceil(len(rows) / size), math.ceil(len(tasks) / config.chunk)):
             with CostMeter(out, "evaluate episodes", number, policy) as meter:
                 results = run_episodes(
-                    lambda: make_env(env_id, config.env_options),
+                    lambda: where.seat(env_id, config.env_options),
                     tasks[number * config.chunk : (number + 1) * config.chunk],
                     policy,
                     trials=config.trials,
@@ -303,7 +308,7 @@ def evaluate_episodes(
                     batch=config.batch,
                     sampling=sampling,
                     seed=derive_seed(config.seed, "episodes", number),
-                    workers=config.workers,
+                    workers=where.width(config.workers),
                     attempts=config.attempts,
                     on_episode=on_episode,
                 )

@@ -53,7 +53,7 @@ class FilterConfig(BaseModel):
     limit: int | None = Field(None, ge=1)
     target: float = Field(0.5, ge=0, le=1)
     width: float = Field(0.25, gt=0)
-    drop_shared: bool = False
+    drop_shared: bool = True
 
 
 class Pivot(BaseModel):
@@ -344,8 +344,9 @@ class Curriculum(BaseModel):
 
     Attributes:
         start: target of the first step.
-        end: target of the last.
+        end: target of step ``steps`` and of all after it.
         width: standard deviation of the target.
+        steps: over how many steps it moves.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -353,15 +354,16 @@ class Curriculum(BaseModel):
     start: float = Field(0.7, ge=0, le=1)
     end: float = Field(0.3, ge=0, le=1)
     width: float = Field(0.2, gt=0)
+    steps: int = Field(50, ge=1)
 
-    def target(self, number: int, steps: int) -> float:
-        """The target of step ``number`` (from 1) of ``steps``: on the straight line from start to end."""
-        return self.start + (self.end - self.start) * min(1.0, (number - 1) / max(steps - 1, 1))
+    def target(self, number: int) -> float:
+        """The target of step ``number`` (from 1): on the straight line from start to end."""
+        return self.start + (self.end - self.start) * min(1.0, (number - 1) / max(self.steps - 1, 1))
 
-    def batch(self, pivots: Sequence[Pivot], size: int, number: int, steps: int, seed: int) -> list[Pivot]:
+    def batch(self, pivots: Sequence[Pivot], size: int, number: int, seed: int) -> list[Pivot]:
         """The pivots of step ``number``: a function of its arguments alone, so that a resumed run needs no memory."""
         chosen = derive_seed(seed, "curriculum", number)
-        return select_by_difficulty(pivots, size, self.target(number, steps), self.width, chosen)
+        return select_by_difficulty(pivots, size, self.target(number), self.width, chosen)
 
 
 def thin(pivots: list[Pivot], limit: int | None, seed: int) -> list[Pivot]:

@@ -31,6 +31,7 @@ from pivotgym.harness.runs import (
     no_progress,
     policy_fingerprint,
 )
+from pivotgym.harness.seats import Place
 from pivotgym.harness.sequential import SequentialOptions, Stop, decide, looks
 from pivotgym.harness.turns import Candidate, TurnResult, TurnRunner
 from pivotgym.verifiers.base import Verifier
@@ -64,6 +65,8 @@ class ProfileConfig(BaseModel):
             (see :mod:`pivotgym.harness.sequential`). None draws all K.
         stop_margin: see ``stop_error``.
         stop_above: stop sampling a candidate once its mean is sure to be above this, the filter's ``max_mean``.
+        store_logprobs: keep the sampled tokens' log-probabilities in ``<name>.logprobs.jsonl``: training's
+            ``reference_logprobs``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,12 +90,15 @@ class ProfileConfig(BaseModel):
     stop_error: float | None = Field(None, gt=0, lt=1)
     stop_margin: float = Field(0.25, gt=0, le=0.5)
     stop_above: float | None = Field(None, ge=0, le=1)
+    store_logprobs: bool = False
 
     def results_depend_on(self) -> JsonObject:
         """The fields that change results (threads and retries do not)."""
         left_out = {"workers", "attempts"}
         if self.sequential is None:  # a profile of K samples each is one whatever the margin
             left_out |= {"stop_error", "stop_margin", "stop_above"}
+        if not self.store_logprobs:
+            left_out |= {"store_logprobs"}
         return self.model_dump(exclude=left_out)
 
     @property
@@ -162,11 +168,13 @@ def profile(
     progress: Progress = no_progress,
     *,
     verifier: Verifier | None = None,
+    place: Place | None = None,
 ) -> list[JsonObject]:
     """Profiles every candidate into ``out`` (JSONL, one row a candidate; see :func:`result_row`).
 
     Beside it: ``<name>.trajectories.jsonl`` (the trajectories profiled, so that filtering needs nothing else),
-    ``<name>.settings.json`` and ``timings.jsonl``. Called again with the same settings it goes on where it stopped.
+    ``<name>.settings.json``, ``timings.jsonl``, and on request ``<name>.logprobs.jsonl``. Called again with the same
+    settings it goes on where it stopped.
 
     Args:
         trajectories: the recordings.
@@ -175,12 +183,14 @@ def profile(
         out: the file of results.
         progress: called after each chunk.
         verifier: instead of ``config.verifier``, for verifiers that have no spec.
+        place: where the environments run; by default in this process. The rows are the same.
 
     Returns:
         All rows.
 
     Raises:
-        BadInput: no candidates, or ``out`` was begun with other settings.
+        BadInput: no candidates, ``out`` was begun with other settings, or log-probabilities are wanted of a policy
+            that gives none.
         InfrastructureError: the policy's backend is down; what was finished is kept.
     """
     candidates = candidates_of(trajectories, config)
@@ -197,9 +207,11 @@ def profile(
         settings["verifier"] = f"{type(verifier).__name__} {verifier.name}".strip()
     out = Path(out)
     with exclusive(out), deterministic():
-        claim(out.with_suffix(".settings.json"), settings, [out])
+        claim(settings_file(out), settings, [out])
         _write_trajectories(candidates, out)
         rows = _finished(out, chunks)
+        if config.store_logprobs:
+            _keep_logprobs(out, math.ceil(len(rows) / config.chunk))
         progress("profile", len(rows), len(candidates), {})
         with TurnRunner(
             verifier or config.verifier,
@@ -207,6 +219,7 @@ def profile(
             strict=config.strict,
             workers=config.workers,
             attempts=config.attempts,
+            place=place,
         ) as runner:
             for number in range(math.ceil(len(rows) / config.chunk), len(chunks)):
                 with CostMeter(out.parent, "profile", number, policy) as meter:
@@ -217,6 +230,8 @@ def profile(
                     {**result_row(result), **({} if config.sequential is None else {"stopped": stop})}
                     for result, stop in zip(results, stops, strict=True)
                 ]
+                if config.store_logprobs:
+                    _store_logprobs(out, number, results)  # before the rows: these say that the chunk is finished
                 _append_together(out, fresh)
                 rows += fresh
                 figures = {"pivots": sum(1 for row in rows if (row["var"] or 0) > 0)}
@@ -311,6 +326,16 @@ def trajectories_file(out: Path) -> Path:
     return out.with_suffix(".trajectories.jsonl")
 
 
+def settings_file(out: Path) -> Path:
+    """Where the settings of the profile at ``out`` are."""
+    return out.with_suffix(".settings.json")
+
+
+def logprobs_file(out: Path) -> Path:
+    """Where the log-probabilities of the actions sampled for the profile at ``out`` are, if they were stored."""
+    return out.with_suffix(".logprobs.jsonl")
+
+
 def trajectory_digest(trajectory: Trajectory) -> str:
     """A digest of all a recording says; where it was read from does not count."""
     return digest(canonical_json(trajectory.model_dump(mode="json", exclude={"source"})))
@@ -319,6 +344,23 @@ def trajectory_digest(trajectory: Trajectory) -> str:
 def _write_trajectories(candidates: list[Candidate], out: Path) -> None:
     # Each time: a file left there by other results must not be joined with these.
     write_jsonl(trajectories_file(out), {c.trajectory.id: c.trajectory for c in candidates}.values())
+
+
+def _store_logprobs(out: Path, number: int, results: list[TurnResult]) -> None:
+    from pivotgym.harness.reference import write_reference  # late: it brings torch
+
+    sampled = [completion for result in results for completion in result.completions]
+    if not write_reference(logprobs_file(out), sampled, chunk=number) and sampled:
+        raise BadInput("the policy gives no token ids with log-probabilities to store", field="store_logprobs")
+
+
+def _keep_logprobs(out: Path, chunks: int) -> None:
+    """Cuts the stored log-probabilities back to those of finished chunks."""
+    path = logprobs_file(out)
+    rows = list(read_rows(path)) if path.exists() else []
+    kept = [row for row in rows if row["chunk"] < chunks]
+    if len(kept) < len(rows) or not path.exists():
+        write_rows(path, kept)
 
 
 def _finished(out: Path, chunks: list[list[Candidate]]) -> list[JsonObject]:

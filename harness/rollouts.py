@@ -21,6 +21,7 @@ from pivotgym.envs.trajectory import UNDELIVERED, JsonObject, Message, Outcome, 
 from pivotgym.envs.verdict import Verdict
 from pivotgym.harness.policies.base import Completion, Conversation, Policy, PromptTooLong, Sampling, Usage
 from pivotgym.harness.runs import derive_seed
+from pivotgym.harness.seats import LocalSeat, Seat
 
 
 @dataclass
@@ -94,7 +95,7 @@ class _Slot:
     """A place in the batch: the episode that runs there."""
 
     job: _Job
-    env: AgentEnv
+    env: Seat
     result: EpisodeResult
     began: float = field(default_factory=time.perf_counter)
     failure: str | None = None
@@ -102,7 +103,7 @@ class _Slot:
 
 
 def run_episodes(
-    env_factory: Callable[[], gym.Env[Any, Any]],
+    env_factory: Callable[[], gym.Env[Any, Any] | Seat],
     tasks: Sequence[Task],
     policy: Policy,
     *,
@@ -121,7 +122,7 @@ def run_episodes(
     the batches are composed in the order of the tasks, and each is sampled with a seed of its own.
 
     Args:
-        env_factory: makes an environment (wrapped or not); called in this thread.
+        env_factory: makes an environment (wrapped or not), or a seat for one elsewhere; called in this thread.
         tasks: what to play, in this order.
         policy: acts.
         trials: how often each task is played.
@@ -156,7 +157,7 @@ def run_episodes(
 
 @dataclass
 class _Run:
-    env_factory: Callable[[], gym.Env[Any, Any]]
+    env_factory: Callable[[], gym.Env[Any, Any] | Seat]
     policy: Policy
     jobs: list[_Job]
     sampling: Sampling
@@ -165,7 +166,7 @@ class _Run:
     attempts: int
     on_episode: Callable[[EpisodeResult], None] | None
     slots: list[_Slot] = field(default_factory=list)
-    spare: list[AgentEnv] = field(default_factory=list)
+    spare: list[Seat] = field(default_factory=list)
 
     def play(self, pool: ThreadPoolExecutor, batch: int) -> list[EpisodeResult]:
         waiting, done = deque(self.jobs), dict[int, EpisodeResult]()
@@ -199,11 +200,14 @@ class _Run:
         env = self.spare.pop() if self.spare else self._make()
         return _Slot(job, env, EpisodeResult(job.task.id, job.trial))
 
-    def _make(self) -> AgentEnv:
-        env = self.env_factory().unwrapped
+    def _make(self) -> Seat:
+        made = self.env_factory()
+        if not isinstance(made, gym.Env):
+            return made
+        env = made.unwrapped
         if not isinstance(env, AgentEnv):
             raise BadInput(f"{type(env).__name__} does not derive from AgentEnv", field="env_factory")
-        return env
+        return LocalSeat(env)
 
     def _begin_again(self, slot: _Slot) -> None:
         slot.env.close()
@@ -282,14 +286,14 @@ class _Run:
             result.usage.sampled_tokens += len(completion.token_ids)
             # Text is parsed by the environment, whose syntax it is; calls that came structured are taken as they are.
             action = completion.message if completion.message.tool_calls else completion.text
-            if completion.malformed is not None and completion.stop_reason == "length":
-                # That it was cut off is not to be seen in the text.
-                action = Message(role="assistant", content=completion.text, source={UNDELIVERED: completion.malformed})
-            _, reward, terminated, truncated, info = slot.env.step(action)
-            result.malformed += completion.malformed is not None or "malformed" in info
-            if terminated or truncated:
-                result.reward, result.termination, slot.over = float(reward), str(info["termination"]), True
-                result.verdict = Verdict.model_validate(info["verdict"])
+            if completion.refused is not None:
+                action = Message(role="assistant", content=completion.text, source={UNDELIVERED: completion.refused})
+            stepped = slot.env.step(action)
+            result.malformed += completion.malformed is not None or "malformed" in stepped.info
+            if stepped.terminated or stepped.truncated:
+                result.reward, slot.over = stepped.reward, True
+                result.termination = str(stepped.info["termination"])
+                result.verdict = Verdict.model_validate(stepped.info["verdict"])
             elif result.turns >= self.max_turns:
                 self._score(slot, "max_turns")
         except InfrastructureError as error:
@@ -297,9 +301,7 @@ class _Run:
 
     def _score(self, slot: _Slot, termination: str) -> None:
         result = slot.result
-        # A goal that needs an orderly end must see that there was none.
-        slot.env.episode.done, slot.env.episode.termination = True, termination
-        result.verdict = slot.env.score()
+        result.verdict = slot.env.cut_off(termination)
         result.reward, result.termination, slot.over = result.verdict.reward, termination, True
 
     def _finish(self, slot: _Slot) -> EpisodeResult:

@@ -8,77 +8,38 @@ the trainer are the project's own.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from lamps_domain import DOMAIN, KEYS, Lamps, Panel, press, task
+from torch import Tensor
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pivotgym.envs.tools.domain import register_domain
-from pivotgym.envs.tools.functions import FunctionDomain, ToolError
-from pivotgym.envs.trajectory import Message, Task, ToolCall, Trajectory
+from pivotgym.envs.trajectory import Message, ToolCall, Trajectory
+from pivotgym.harness.options import OptimOptions
 from pivotgym.harness.policies.transformers_policy import TransformersPolicy
+from pivotgym.harness.sft import SftConfig, train_sft
 
-KEYS = "abcdefgh"
-DOMAIN = "lamps"
-ROLES = ["<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>"]
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{% if m.tool_calls %}{% for c in m.tool_calls %}"
-    '<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}</tool_call>'
-    "{% endfor %}{% else %}{{ m.content }}{% endif %}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
+# Worker processes import this module too, and pytest's paths are not theirs.
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+from tiny_models import call_model, call_tokenizer
 
-
-class Panel(BaseModel):
-    """Which lamp is lit, and how many presses there were."""
-
-    lit: str = ""
-    presses: int = 0
-
-
-def press(panel: Panel, key: str) -> str:
-    """Press a key.
-
-    Args:
-        key: one letter.
-    """
-    if key not in KEYS:
-        raise ToolError(f"no key {key}")
-    panel.lit = key
-    panel.presses += 1
-    return "ok"
-
-
-class Lamps(FunctionDomain):
-    """Press the key the user names."""
-
-    name = DOMAIN
-    functions = (press,)
-
-    def tasks(self) -> Sequence[Task]:
-        return [task(key) for key in KEYS]
-
-    def initial(self, task: Task) -> Panel:
-        return Panel()
-
-    def first_message(self, task: Task) -> str:
-        return str(task.data["key"])
-
-    def reference(self, task: Task) -> Sequence[ToolCall]:
-        return [ToolCall(name="press", arguments={"key": task.data["key"]})]
-
-
-register_domain(DOMAIN, Lamps)
-
-
-def task(key: str) -> Task:
-    return Task(env="pivotgym/Tools-v0", id=f"press-{key}", data={"domain": DOMAIN, "key": key})
+__all__ = [
+    "DOMAIN",
+    "KEYS",
+    "Lamps",
+    "Panel",
+    "loaded",
+    "policy",
+    "press",
+    "supervised",
+    "task",
+    "tokenizer",
+    "trajectories",
+    "whole_episodes",
+]
 
 
 def trajectories(count: int, turns: int = 2, seed: int = 0) -> list[Trajectory]:
@@ -99,33 +60,50 @@ def trajectories(count: int, turns: int = 2, seed: int = 0) -> list[Trajectory]:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    alphabet = {char: index for index, char in enumerate(sorted(ByteLevel.alphabet()))}
-    raw = Tokenizer(BPE(vocab=alphabet, merges=[]))
-    raw.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    raw.decoder = ByteLevelDecoder()
-    raw.add_special_tokens([AddedToken(role, special=True, normalized=False) for role in ROLES])
+    """One token spells one whole call."""
     calls = [f'<tool_call>{{"name": "press", "arguments": {{"key": "{key}"}}}}</tool_call>' for key in KEYS]
-    raw.add_tokens([AddedToken(call, special=False, normalized=False) for call in calls])
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>")
-    made.chat_template = TEMPLATE
-    return made
+    return call_tokenizer(calls)
 
 
 def policy(seed: int = 0, layers: int = 1, hidden: int = 32, **options: Any) -> TransformersPolicy:
     """A tiny random Llama."""
     words = tokenizer()
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.1,
-        eos_token_id=words.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=words.pad_token_id,
-    )
-    return TransformersPolicy(LlamaForCausalLM(config), words, name=f"tiny-{seed}", **options)
+    model = call_model(words, seed, hidden, num_hidden_layers=layers)
+    return TransformersPolicy(model, words, name=f"tiny-{seed}", **options)
+
+
+def whole_episodes(count: int = 60, seed: int = 1) -> list[Trajectory]:
+    """Recordings that press the key once and then say so, which ends the episode."""
+    said = Message(role="assistant", content="o")
+    recorded = trajectories(count, turns=1, seed=seed)
+    return [item.model_copy(update={"messages": [*item.messages, said]}) for item in recorded]
+
+
+def supervised(folder: Path, epochs: float = 6) -> Path:
+    """Weights in ``folder`` of a policy that plays whole episodes and is sometimes right."""
+    config = SftConfig(lora=None, epochs=epochs, batch=8, optim=OptimOptions(lr=3e-3))
+    return train_sft(whole_episodes(), policy(), config, folder).weights
+
+
+def loaded(weights: Path) -> TransformersPolicy:
+    """The policy with saved weights."""
+    made = policy()
+    made.model.load_state_dict(LlamaForCausalLM.from_pretrained(weights).state_dict())
+    return made
+
+
+def warm_weights(folder: Path, epochs: float) -> dict[str, Tensor]:
+    """Weights after a few supervised steps on single turns: the policy presses keys, often the wrong ones."""
+    torch.set_num_threads(1)
+    made = policy()
+    config = SftConfig(lora=None, epochs=epochs, batch=8, optim=OptimOptions(lr=3e-3))
+    result = train_sft(trajectories(40, seed=1), made, config, folder)
+    assert result.first_loss is not None and result.last_loss is not None and result.last_loss < result.first_loss
+    return {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
+
+
+def started(weights: dict[str, Tensor]) -> TransformersPolicy:
+    """A policy of its own with those weights."""
+    made = policy()
+    made.model.load_state_dict(weights)
+    return made

@@ -81,7 +81,7 @@ def test_file_to_file(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "profile.trajectories.jsonl", recorded)
     config = FilterConfig(heldout=0.3, split_by="trajectory")
     report = filter_file(tmp_path / "profile.jsonl", tmp_path / "pivots.jsonl", config)
-    assert (report.train, report.heldout) == (14, 6)
+    assert (report.train, report.heldout, report.dropped_shared) == (14, 5, 1), "one begins where a training pivot does"
     assert (report.train_trajectories, report.heldout_trajectories) == (7, 3)
     pivots = load_pivots(tmp_path / "pivots.jsonl")
     sides = {side: {p.trajectory.id for p in pivots if p.split == side} for side in ("train", "heldout")}

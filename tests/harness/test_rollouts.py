@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 
+from pivotgym.envs.core import Response
 from pivotgym.envs.errors import BadInput, EndpointError, ToolServerError
 from pivotgym.envs.tools.servicedesk import ServiceDesk, act
 from pivotgym.envs.trajectory import Message, Task, ToolCall
@@ -239,3 +241,40 @@ def test_malformed_output_is_refused_and_recorded() -> None:
         assert (result.termination, result.reward, result.turns, result.malformed) == ("malformed", 0.0, 3, 3)
         assert result.verdict is not None and result.verdict.rule == "malformed"
         assert result.trajectory is not None and len(result.trajectory.turns) == len(result.completions) == 3
+
+
+def test_reasoning_that_does_not_end_is_refused_where_only_the_prompt_began_it() -> None:
+    class AllReasoning(RulePolicy):
+        """What the environment reads as ``done`` and the policy knows to be reasoning."""
+
+        def sample(self, conversations: Any, n: int = 1, sampling: Any = None) -> list[list[Completion]]:
+            found = super().sample(conversations, n, sampling)
+            return [[replace(one[0], malformed="unclosed <think>", all_reasoning=True)] for one in found]
+
+    (result,) = run_episodes(Ledger, TASKS[:1], AllReasoning(lambda c, s: "done"), max_turns=2)
+    assert (result.termination, result.reward, result.turns, result.malformed) == ("max_turns", 0.0, 2, 2)
+    assert result.trajectory is not None
+    assert [message.delivered for message in result.trajectory.messages] == [True, True, False, False, False, False]
+    assert result.trajectory.messages[-1].text.endswith("malformed: unclosed <think>")
+
+
+class Plain(Ledger):
+    """A domain with a syntax of its own: ``PAY`` pays."""
+
+    def parse_action(self, text: str) -> tuple[Message, str | None]:
+        return Message(role="assistant", content=text), None
+
+    def respond(self, action: Message, recorded: Sequence[Message] | None = None) -> Response:
+        if "<tool_call>PAY" in action.text:
+            self.book["paid"] = "yes"
+        return Response([Message(role="user", content="Paid.")], done="paid" in self.book, termination="done")
+
+
+def test_a_domain_reads_text_that_is_malformed_by_another_syntax() -> None:
+    class OtherSyntax(RulePolicy):
+        def sample(self, conversations: Any, n: int = 1, sampling: Any = None) -> list[list[Completion]]:
+            found = super().sample(conversations, n, sampling)
+            return [[replace(one[0], malformed="bad JSON in <tool_call>")] for one in found]
+
+    (result,) = run_episodes(Plain, TASKS[:1], OtherSyntax(lambda c, s: "<tool_call>PAY"))
+    assert (result.termination, result.reward, result.turns) == ("done", 1.0, 1)

@@ -168,19 +168,19 @@ def test_difficulty_is_chosen_near_the_target() -> None:
 
 def test_a_curriculum_moves_from_easy_to_hard() -> None:
     made = pivots(np.linspace(0.05, 0.95, 60).tolist())
-    plan = Curriculum(start=0.8, end=0.2, width=0.1)
-    means = [float(np.mean([pass_rate(p) for p in plan.batch(made, 8, step, 20, seed=5)])) for step in range(1, 21)]
+    plan = Curriculum(start=0.8, end=0.2, width=0.1, steps=20)
+    means = [float(np.mean([pass_rate(p) for p in plan.batch(made, 8, step, seed=5)])) for step in range(1, 21)]
     assert means[0] > 0.65 and means[-1] < 0.35
-    assert plan.target(1, 20) == 0.8 and plan.target(20, 20) == pytest.approx(0.2)
-    assert plan.batch(made, 8, 7, 20, seed=5) == plan.batch(made, 8, 7, 20, seed=5)
+    assert plan.target(1) == 0.8 and plan.target(20) == plan.target(40) == pytest.approx(0.2)
+    assert plan.batch(made, 8, 7, seed=5) == plan.batch(made, 8, 7, seed=5)
 
 
 def test_held_out_pivots_at_a_state_that_is_trained_on_are_dropped(tmp_path: Path) -> None:
     recorded = lamps.trajectories(30, seed=6)
     rows = profile(recorded, lamps.policy(), ProfileConfig(rollouts=2, max_tokens=2), tmp_path / "profile.jsonl")
     assert len(rows) == 60
-    kept = make_pivots(rows, recorded, FilterConfig(split_by="trajectory", heldout=0.4))
-    clean = make_pivots(rows, recorded, FilterConfig(split_by="trajectory", heldout=0.4, drop_shared=True))
+    kept = make_pivots(rows, recorded, FilterConfig(split_by="trajectory", heldout=0.4, drop_shared=False))
+    clean = make_pivots(rows, recorded, FilterConfig(split_by="trajectory", heldout=0.4))
     trained = {state_key(pivot) for pivot in kept if pivot.split == "train"}
     leaking = [pivot for pivot in kept if pivot.split == "heldout" and state_key(pivot) in trained]
     assert leaking, "eight first states among thirty trajectories have to meet"
