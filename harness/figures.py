@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pivotgym.envs.sandbox import Sandbox, SandboxError
 
-Unit = Literal["ms", "MB", "x"]
+Unit = Literal["ms", "MB", "x", "Top/s", "%"]
 
 
 class Figure(BaseModel):

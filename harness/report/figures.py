@@ -23,6 +23,7 @@ COMMANDS = {
     "pivots": "pivotgym filter RUN/profile/profile.jsonl --out RUN/profile/pivots.jsonl",
     "train": "pivotgym train RUN/profile/pivots.jsonl --method pivotrl",
     "episodes": "pivotgym evaluate --env ID --policy P --trials N",
+    "forgetting": "pivotgym forget --base P --policies P+RUN/train/final --out RUN/forgetting",
 }
 """Which command makes a part of a run."""
 
@@ -44,6 +45,10 @@ CURVES = [
     "loss",
     "lr",
     "clip_fraction",
+    "sampler_gap_mean",
+    "sampler_gap_max",
+    "sampler_kl",
+    "weight_mean",
     "sampled_tokens",
     "trained_tokens",
 ]
@@ -62,9 +67,9 @@ def report_figures(run: Path) -> JsonObject:
     """The figures of the run in the folder ``run``.
 
     Returns:
-        ``restore``, ``profile``, ``pivots``, ``filter``, ``train``, ``warm_start``, ``episodes``, ``cost``,
-        ``run``, ``settings``, ``missing`` (part and the command that makes it) and ``notes``. A part the run does
-        not have is None.
+        ``restore``, ``profile``, ``pivots``, ``filter``, ``train``, ``warm_start``, ``episodes``, ``forgetting``,
+        ``cost``, ``run``, ``settings``, ``missing`` (part and the command that makes it) and ``notes``. A part the run
+        does not have is None.
 
     Raises:
         BadInput: no such folder, or nothing of a run in it.
@@ -83,6 +88,7 @@ def figures_of(found: RunFiles) -> JsonObject:
         "train": None,
         "warm_start": None,
         "episodes": episode_figures(found),
+        "forgetting": found.forgetting,
     }
     keys: set[tuple[str, int]] | None = None
     heldout: list[str] = []
@@ -172,7 +178,7 @@ def train_figures(stage: Stage, heldout: Sequence[str] = ()) -> JsonObject:
         heldout: the task of each held-out pivot, in order: the clusters of the difference of a run that has
             not ended (one that has gives the difference itself).
     """
-    rows, evaluations = stage.kind("train"), stage.kind("eval")
+    rows, evaluations = stage.kind("train") or stage.kind("episodes"), stage.kind("eval")
     before, after = (evaluations[0], evaluations[-1]) if evaluations else (None, None)
     gain = stage.summary.get("gain")
     if gain is None and before is not None and after is not None and len(evaluations) > 1:

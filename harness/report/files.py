@@ -38,7 +38,7 @@ class Stage:
     summary: JsonObject = field(default_factory=dict)
 
     def kind(self, name: str) -> list[JsonObject]:
-        """The rows of one kind (``train``, ``eval``, ``sft``)."""
+        """The rows of one kind (``train``, ``episodes``, ``eval``, ``sft``)."""
         return [row for row in self.rows if row.get("kind") == name]
 
 
@@ -59,6 +59,7 @@ class RunFiles:
         episode_summaries: their summaries, by side.
         settings: each settings file, by its path in the run.
         timings: folders that have a ``timings.jsonl``.
+        forgetting: what ``pivotgym forget`` found.
         notes: what was left out, for the reader.
     """
 
@@ -74,13 +75,16 @@ class RunFiles:
     episode_summaries: dict[str, JsonObject] = field(default_factory=dict)
     settings: dict[str, JsonObject] = field(default_factory=dict)
     timings: list[Path] = field(default_factory=list)
+    forgetting: JsonObject | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
         """Whether nothing of a run was found."""
         parts = (self.restore, self.profile, self.pivots, self.filter, self.train, self.warm_start)
-        return not (any(part is not None for part in parts) or self.episodes or self.episode_summaries)
+        return not (
+            any(part is not None for part in parts) or self.episodes or self.episode_summaries or self.forgetting
+        )
 
     def name(self, path: Path) -> str:
         """The path as seen from the run's folder."""
@@ -97,10 +101,17 @@ def find_files(run: Path) -> RunFiles:
     if not root.is_dir():
         raise BadInput("no such folder", file=root)
     found = RunFiles(root)
+    forgetting: set[Path] = set()
     for path in _walk(root):
         name = path.name
         if name == TIMINGS:
             found.timings.append(path.parent)
+        elif name == "forgetting.settings.json":
+            forgetting.add(path.parent)
+        elif name == "forgetting.json":
+            _add_forgetting(found, path)
+        elif not forgetting.isdisjoint(path.parents):
+            continue  # its episodes are in other domains than the run's
         elif name == "metrics.jsonl":
             _add_stage(found, path)
         elif name == "episodes.jsonl" and _has(path, "task", "reward"):
@@ -170,16 +181,26 @@ def _first(found: RunFiles, before: Path | None, path: Path) -> Path:
 
 
 def _add_stage(found: RunFiles, path: Path) -> None:
-    rows = [row for row in rows_of(path, found) if row.get("kind") in ("train", "eval", "sft")]
+    rows = [row for row in rows_of(path, found) if row.get("kind") in ("train", "episodes", "eval", "sft")]
     if not rows:
         return
     stage = Stage(path.parent, rows, _json(path.with_name("summary.json"), found) or {})
-    name = "warm_start" if stage.kind("sft") and not stage.kind("train") else "train"
+    name = "warm_start" if stage.kind("sft") and not (stage.kind("train") or stage.kind("episodes")) else "train"
     before: Stage | None = getattr(found, name)
     if before is None:
         setattr(found, name, stage)
     else:
         found.notes.append(f"{found.name(path)} is not shown: the report is on {found.name(before.folder)}.")
+
+
+def _add_forgetting(found: RunFiles, path: Path) -> None:
+    value = _json(path, found)
+    if value is None or not isinstance(value.get("metrics"), list):
+        return
+    if found.forgetting is None:
+        found.forgetting = value
+    else:
+        found.notes.append(f"{found.name(path)} is not shown: the report is on another measurement of forgetting.")
 
 
 def _add_json(found: RunFiles, path: Path) -> None:

@@ -17,6 +17,7 @@ from pivotgym.harness.report import summary, text
 from pivotgym.harness.report.examples import examples
 from pivotgym.harness.report.figures import figures_of
 from pivotgym.harness.report.files import find_files
+from pivotgym.harness.report.forgetting import forgetting_line, forgetting_rows
 from pivotgym.harness.report.pictures import Camera
 from pivotgym.harness.report.plots import Pictures
 
@@ -27,6 +28,7 @@ SECTIONS = (
     ("filter", "Filter"),
     ("training", "Learning curves"),
     ("results", "Before and after"),
+    ("forgetting", "Forgetting"),
     ("rules", "Rules"),
     ("cost", "Cost"),
     ("examples", "Examples"),
@@ -92,6 +94,8 @@ def render(figures: JsonObject, shown: list[JsonObject]) -> str:
         by_turn=_by_turn(profile) if profile else [],
         filter_rows=summary.filter_rows(figures["filter"]) if figures["filter"] else [],
         comparison=summary.comparison(figures),
+        forgetting_rows=forgetting_rows(figures["forgetting"]),
+        forgetting_line=forgetting_line(figures["forgetting"]),
         episode_rows=summary.episode_rows(episodes) if episodes else [],
         rule_rows=_rules(profile) if profile else [],
         shipped=_shipped(figures["run"].get("warm_start")),
@@ -137,6 +141,8 @@ def _plots(figures: JsonObject) -> dict[str, str]:
         shares = [("malformed", "malformed"), ("cut_off", "cut off")]
         plots["malformed"] = draw.curve(curves, shares, "share of actions", zero=True)
         plots["norm"] = draw.curve(curves, [("grad_norm", "gradient norm")], "gradient norm", zero=True)
+        gaps = [("sampler_gap_max", "largest of a step"), ("sampler_gap_mean", "mean")]
+        plots["sampler"] = draw.curve(curves, gaps, "difference (nats)", zero=True)
     if warm:
         plots["warm_start"] = draw.curve(warm["curves"], [("loss", "loss")], "loss (nats)")
     plots["before_after"] = draw.before_after(summary.estimates(figures))

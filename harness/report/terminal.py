@@ -13,6 +13,7 @@ from rich.text import Text
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.harness.report import summary, text
 from pivotgym.harness.report.figures import report_figures
+from pivotgym.harness.report.forgetting import print_forgetting
 
 
 def print_run_summary(run: Path | JsonObject, console: Console) -> None:
@@ -36,7 +37,7 @@ def print_run_summary(run: Path | JsonObject, console: Console) -> None:
             )
         )
     if report := figures["filter"]:
-        _table(
+        print_table(
             console,
             "Candidates",
             ["", "count", "share"],
@@ -56,15 +57,17 @@ def print_run_summary(run: Path | JsonObject, console: Console) -> None:
         )
     rows = summary.comparison(figures)
     if rows:
-        _table(
+        print_table(
             console,
             "Before and after (95 % intervals)",
             ["", "before", "after", "difference", "based on"],
             [[row["name"], row["before"], row["after"], row["difference"], row["basis"]] for row in rows],
             styles=[{"better": "green", "worse": "red"}.get(row["verdict"], "") for row in rows],
         )
+    if found := figures["forgetting"]:
+        print_forgetting(found, console)
     if cost := figures["cost"]:
-        _table(
+        print_table(
             console,
             "Cost",
             ["stage", "turns", "calls", "prompt tok.", "sampled tok.", "trained tok.", "env actions", "time"],
@@ -79,9 +82,10 @@ def print_run_summary(run: Path | JsonObject, console: Console) -> None:
         console.print(Text(text.clean(note, 300), style="yellow"))
 
 
-def _table(
+def print_table(
     console: Console, title: str, head: list[str], rows: list[list[Any]], styles: list[str] | None = None
 ) -> None:
+    """A table whose first column is a name; ``styles`` has one style a row."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
     for place, name in enumerate(head):
         table.add_column(name, justify="right" if place else "left", overflow="fold")

@@ -252,7 +252,7 @@ def test_a_flat_folder_with_a_profile_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "profile.jsonl").write_bytes((run / "profile" / "profile.jsonl").read_bytes())
     page = Page(build_report(tmp_path).read_text(encoding="utf-8"))
     figures = report_figures(tmp_path)
-    assert set(figures["missing"]) == {"restore", "pivots", "train", "episodes"}
+    assert set(figures["missing"]) == {"restore", "pivots", "train", "episodes", "forgetting"}
     for command in figures["missing"].values():
         assert command in page.text
     rows = list(read_rows(tmp_path / "profile.jsonl"))
