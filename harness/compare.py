@@ -5,10 +5,11 @@ recordings' tasks from beginning to end; PivotRL profiles the recordings' turns 
 GRPO and PivotRL may sample equally many actions, those of profiling included. Then every policy plays the same tasks
 with the same random numbers.
 
-Every piece of work is a phase with a folder of its own: ``start``, and for each seed ``seed-S/start``,
-``seed-S/profile`` and ``seed-S/ARM``. A phase that is finished says so in ``phase.json`` and is never done again; one
-that was killed goes on as its stage does (:mod:`~pivotgym.harness.train` and the others). ``metrics.json`` therefore
-has the same bytes after any number of kills; what depends on the day (seconds) is in ``compare.json`` beside it.
+Every piece of work is a phase with a folder of its own: ``start``, for each seed ``seed-S/start``, ``seed-S/profile``
+and ``seed-S/ARM``, and in the end ``forgetting`` where it is asked for. A phase that is finished says so in
+``phase.json`` and is never done again; one that was killed goes on as its stage does
+(:mod:`~pivotgym.harness.train` and the others). ``metrics.json`` therefore has the same bytes after any number of
+kills; what depends on the day (seconds) is in ``compare.json`` beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,13 @@ from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.envs.trajectory import JsonObject, Task, Trajectory
 from pivotgym.harness.compare_config import Arm, CompareConfig, TaskSet
+from pivotgym.harness.compare_forgetting import measure_forgetting
 from pivotgym.harness.evaluate import EPISODES, EpisodeConfig, evaluate_episodes
 from pivotgym.harness.grpo_episodes import EpisodeTrainConfig, train_episodes
 from pivotgym.harness.pivots import FilterConfig, Pivot, filter_file, load_pivots
-from pivotgym.harness.policies.transformers_policy import TransformersPolicy, load_transformers_policy
+from pivotgym.harness.policies.transformers_policy import load_transformers_policy
 from pivotgym.harness.profiling import ProfileConfig, candidates_of, profile
-from pivotgym.harness.reprofiling import LegsConfig, train_in_legs, zero_variance_share
+from pivotgym.harness.reprofiling import Base, LegsConfig, train_in_legs, zero_variance_share
 from pivotgym.harness.runs import (
     TIMINGS,
     Cost,
@@ -81,18 +84,24 @@ def run_compare(
     unknown = sorted(set(seeds or ()) - set(config.seeds))
     if unknown:
         raise BadInput(f"the comparison has no seed {unknown[0]}", field="seeds")
-    for arm in config.arms:
-        arm_settings(config, arm, config.seeds[0])
+    for named in config.arms:
+        arm_settings(config, named, config.seeds[0])
     out = Path(out)
     torch.set_num_threads(config.threads)
     with exclusive(out / "settings"):
         claim(out / "settings.json", config.model_dump(mode="json"))
     base = make_base(config, out, progress)
-    for seed in config.seeds if seeds is None else seeds:
-        with exclusive(out / f"seed-{seed}" / "run"):
-            _Seed(config, base, seed, out / f"seed-{seed}", progress).run()
+    chosen = config.seeds if seeds is None else seeds
+    works = [_Seed(config, base, seed, out / f"seed-{seed}", progress) for seed in chosen]
+    # Each arm with all seeds before the next one: what is finished of a comparison that was given up can be compared.
+    for arm in (None, *config.arms):
+        for work in works:
+            with exclusive(work.out / "run"):
+                work.run(arm)
     if not all((out / f"seed-{seed}" / arm.name / PHASE).exists() for seed in config.seeds for arm in config.arms):
         return None
+    if config.forgetting is not None:
+        measure_forgetting(config, base, out, progress)
     return write_results(config, out)
 
 
@@ -105,21 +114,21 @@ def phase(folder: Path, work: Callable[[], JsonObject]) -> JsonObject:
     return found
 
 
-def nominal_cost(folder: Path) -> Cost:
-    """What the work below ``folder`` costs when nothing is done twice: of each piece the last time it was done."""
-    total = Cost()
-    for file in sorted(folder.rglob(TIMINGS)):
+def nominal_cost(*folders: Path) -> JsonObject:
+    """What the work below these folders costs when nothing is done twice: of each piece the last time it was done.
+
+    Returns:
+        What the settings and seeds fix, and under ``measured`` what they do not.
+    """
+    total, processor = Cost(), 0.0
+    for file in sorted(file for folder in folders for file in folder.rglob(TIMINGS)):
         last = {(row["stage"], row["part"]): row for row in read_rows(file) if "failed" not in row}
         for row in last.values():
             total += Cost(**{name: row.get(name, 0) for name in Cost.__dataclass_fields__})
-    return total
-
-
-def cost_row(cost: Cost) -> JsonObject:
-    """A cost as a JSON object: what the settings and seeds fix, and under ``measured`` what they do not."""
-    row = cost.row()
-    fixed = {name: value for name, value in row.items() if name not in _BY_CHANCE}
-    return {**fixed, "measured": {name: row[name] for name in _BY_CHANCE}}
+            processor += row.get("cpu_seconds", 0.0)
+    told = total.row()
+    measured = {**{name: told.pop(name) for name in _BY_CHANCE}, "cpu_seconds": round(processor, 3)}
+    return {**told, "measured": measured}
 
 
 # Tasks --------------------------------------------------------------------------------------------------------------
@@ -167,44 +176,20 @@ def desk_recordings(tasks: Iterable[Task]) -> list[Trajectory]:
 # The start ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Base:
-    """The policy all arms start from, and the policies they become.
-
-    Attributes:
-        source: model folder or name.
-        adapter: LoRA adapter of the start.
-        lora: whether arms train adapters.
-    """
-
-    source: str
-    adapter: Path | None
-    lora: bool
-
-    def sampling(self, weights: Path | None = None) -> TransformersPolicy:
-        """The start, or the policy with the weights an arm left in a folder, to sample from."""
-        if self.lora:
-            return load_transformers_policy(self.source, adapter=weights or self.adapter, name="policy")
-        return self.training(weights)
-
-    def training(self, weights: Path | None = None) -> TransformersPolicy:
-        """The same to train on; with LoRA without any adapter."""
-        source = self.source if self.lora or weights is None else str(weights)
-        return load_transformers_policy(source, name="start")
-
-
 def make_base(config: CompareConfig, out: Path, progress: Progress = no_progress) -> Base:
     """Makes the small policy (once) or names the one to load."""
     if config.policy != "small":
         return Base(config.policy, config.warm_start, config.lora is not None)
     from pivotgym.harness.options import OptimOptions
     from pivotgym.harness.policies.small import make_small_policy, parameters, save_policy
-    from pivotgym.harness.warm_start import with_slips
+    from pivotgym.harness.warm_start import with_other_spellings, with_slips
 
     folder, options = out / "start", config.start
 
     def work() -> JsonObject:
         recordings = desk_recordings(desk_tasks(options.tasks))
+        if options.other_spellings:
+            recordings = with_other_spellings(recordings, options.other_spellings, options.tasks.seed)
         if not (folder / "made").exists():
             with CostMeter(folder, "make", 0), whole_folder(folder / "made") as made:
                 save_policy(make_small_policy(recordings[:500], options.small), made)
@@ -228,7 +213,7 @@ def make_base(config: CompareConfig, out: Path, progress: Progress = no_progress
             result = train_sft(shown, policy, settings, folder / stage, progress)
             weights = result.weights
             losses.append(result.last_loss)
-        return {"parameters": parameters(policy), "losses": losses, "cost": cost_row(nominal_cost(folder))}
+        return {"parameters": parameters(policy), "losses": losses, "cost": nominal_cost(folder)}
 
     with exclusive(folder / "run"):
         phase(folder, work)
@@ -280,14 +265,19 @@ class _Seed:
     out: Path
     progress: Progress
 
-    def run(self) -> None:
-        """Every phase of this seed that is not finished."""
-        self.recordings = desk_recordings(desk_tasks(self.config.train))
+    def run(self, arm: Arm | None) -> None:
+        """What all arms need, or one arm, as far as it is not finished."""
+        if arm is not None:
+            self.tell(arm.name, lambda folder: self.arm(arm, folder))
+            return
         self.tell("start", lambda folder: self.evaluate(None, folder))
         if any(arm.turns == "pivots" and arm.method == "pivotrl" for arm in self.config.arms):
             self.tell("profile", self.profile)
-        for arm in self.config.arms:
-            self.tell(arm.name, lambda folder, arm=arm: self.arm(arm, folder))  # type: ignore[misc]
+
+    @cached_property
+    def recordings(self) -> list[Trajectory]:
+        """What SFT and PivotRL learn from."""
+        return desk_recordings(desk_tasks(self.config.train))
 
     def tell(self, name: str, work: Callable[[Path], JsonObject]) -> None:
         """One phase, with its name in front of what its stages tell."""
@@ -361,18 +351,18 @@ class _Seed:
             "pivots": report.kept,
             "dropped": report.dropped,
             "savings": saved,
-            "cost": cost_row(nominal_cost(folder)),
+            "cost": nominal_cost(folder),
         }
 
     def arm(self, arm: Arm, folder: Path) -> JsonObject:
         """Trains an arm and evaluates what it became."""
         trained = {"sft": self.sft, "grpo": self.grpo, "pivotrl": self.pivotrl}[arm.method](arm, folder / "train")
         weights = Path(trained.pop("weights"))
-        cost = nominal_cost(folder / "train")
-        if arm.turns == "pivots" and arm.method == "pivotrl":
-            cost += nominal_cost(self.out / "profile")
+        profiled = arm.turns == "pivots" and arm.method == "pivotrl"
+        cost = nominal_cost(folder / "train", *([self.out / "profile"] if profiled else []))
         evaluated = self.evaluate(weights, folder)
-        return {"method": arm.method, **trained, "cost": cost_row(cost), **evaluated}
+        kept = weights.relative_to(self.out).as_posix()
+        return {"method": arm.method, "weights": kept, **trained, "cost": cost, **evaluated}
 
     def sft(self, arm: Arm, folder: Path) -> JsonObject:
         """Imitates every turn of the recordings."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.trajectory import JsonObject
+from pivotgym.harness.forgetting.config import ForgettingConfig
 from pivotgym.harness.options import LoraOptions
 from pivotgym.harness.policies.small import SmallOptions
 
@@ -47,6 +48,8 @@ class StartOptions(BaseModel):
         tasks: recordings of the expert it is supervised on; no method sees them.
         epochs: passes over them.
         lr: learning rate.
+        other_spellings: chance that a turn's arguments are spelled otherwise, with the same effect, in both stages; the
+            recordings that methods learn from have one spelling.
         slip_rate: chance of a careless action at each turn of the second stage, which ends the recording.
         slip_epochs: passes of the second stage, over the same recordings with slips and without.
         slip_lr: its learning rate.
@@ -60,6 +63,7 @@ class StartOptions(BaseModel):
     tasks: TaskSet = TaskSet(name="start", count=4000, seed=1)
     epochs: float = Field(3.0, gt=0)
     lr: float = Field(2e-3, gt=0)
+    other_spellings: float = Field(0.0, ge=0, le=1)
     slip_rate: float = Field(0.4, ge=0, lt=1)
     slip_epochs: float = Field(0.5, gt=0)
     slip_lr: float = Field(5e-4, gt=0)
@@ -115,6 +119,22 @@ class Arm(BaseModel):
         return self
 
 
+class Contrast(BaseModel):
+    """A difference between two arms that answers a question of its own.
+
+    Attributes:
+        name: the question.
+        arm: the arm that has it.
+        against: the arm that has not.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    arm: str
+    against: str
+
+
 MAIN = (
     Arm(name="sft", method="sft"),
     Arm(name="grpo", method="grpo"),
@@ -153,6 +173,9 @@ class CompareConfig(BaseModel):
             ``TrainConfig``.
         arms: what is compared; by default the methods and the ablations.
         reference_arm: the arm that differences are told against.
+        contrasts: further differences, such as what an ablation shows.
+        forgetting: the held-out suite that the start and trained policies are measured on; None measures none.
+        forgetting_arms: only these; empty takes all.
         threads: of torch; results depend on it in the last digit.
     """
 
@@ -174,6 +197,9 @@ class CompareConfig(BaseModel):
     methods: dict[Method, JsonObject] = Field(default_factory=dict)
     arms: tuple[Arm, ...] = (*MAIN, *ABLATIONS)
     reference_arm: str = "pivotrl"
+    contrasts: tuple[Contrast, ...] = ()
+    forgetting: ForgettingConfig | None = None
+    forgetting_arms: tuple[str, ...] = ()
     threads: int = Field(1, ge=1)
 
     @field_validator("seeds", "evaluate", "arms")
@@ -188,8 +214,13 @@ class CompareConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> CompareConfig:
-        if self.reference_arm not in {arm.name for arm in self.arms}:
-            raise ValueError(f"reference_arm: there is no arm {self.reference_arm!r}")
+        names = {arm.name for arm in self.arms}
+        named = [("reference_arm", self.reference_arm)]
+        named += [("forgetting_arms", name) for name in self.forgetting_arms]
+        named += [("contrasts", name) for item in self.contrasts for name in (item.arm, item.against)]
+        for field, name in named:
+            if name not in names:
+                raise ValueError(f"{field}: there is no arm {name!r}")
         if self.warm_start is not None and (self.policy == "small" or self.lora is None):
             raise ValueError("warm_start: needs a loaded policy and lora settings")
         return self

@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import rich.table
 from rich.console import Console
-from rich.table import Table
 
 from pivotgym.envs.trajectory import JsonObject
 from pivotgym.harness.compare_config import CompareConfig
+from pivotgym.harness.report.forgetting import forgetting_markdown
 from pivotgym.harness.runs import write_json
 from pivotgym.harness.stats import DIFFERENCE, SHARE, Estimate, cluster_interval, paired_difference
 
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows."""
 START = "start"
 _COUNTS = ("rollout_turns", "model_calls", "prompt_tokens", "sampled_tokens", "trained_tokens")
 
@@ -32,7 +35,10 @@ def write_results(config: CompareConfig, out: Path) -> JsonObject:
     import torch
 
     found = figures(config, out)
-    write_json(out / "metrics.json", _without(found, "measured"))
+    forgetting = out / "forgetting" / "forgetting.json"  # made by the comparison, or put there by `pivotgym forget`
+    forgotten = json.loads(forgetting.read_text(encoding="utf-8")) if forgetting.exists() else None
+    asked = {} if config.forgetting is None or forgotten is None else {"forgetting": forgotten["metrics"]}
+    write_json(out / "metrics.json", {**_without(found, "measured"), **asked})
     machine = {
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -41,6 +47,8 @@ def write_results(config: CompareConfig, out: Path) -> JsonObject:
         "torch": torch.__version__,
     }
     whole = {"config": config.model_dump(mode="json"), "machine": machine, **found}
+    if forgotten is not None:
+        whole["forgetting"] = forgotten
     write_json(out / "compare.json", whole)
     (out / "compare.md").write_text(markdown(whole), encoding="utf-8")
     for name, svg in plots(whole).items():
@@ -83,6 +91,13 @@ def figures(config: CompareConfig, out: Path) -> JsonObject:
         "sets": sets,
         "start": json.loads(start.read_text(encoding="utf-8")) if start.exists() else None,
         "profiles": [_phase(folder) for folder in profiles] if (profiles[0] / "phase.json").exists() else None,
+        "contrasts": [
+            {
+                **item.model_dump(),
+                "sets": {wanted: _difference(phases[item.against], phases[item.arm], wanted) for wanted in sets},
+            }
+            for item in config.contrasts
+        ],
         "arms": arms,
     }
 
@@ -119,12 +134,14 @@ def _success(found: Sequence[JsonObject], wanted: str, seeds: Sequence[int]) -> 
 
 
 def _difference(before: Sequence[JsonObject], after: Sequence[JsonObject], wanted: str) -> JsonObject:
-    """How much higher ``after`` is, paired; interval by task."""
+    """How much higher ``after`` is, paired; interval by task, and the mean difference of each seed."""
     left, right = _wins(before, wanted), _wins(after, wanted)
     keys = [key for key in left if key in right]
-    return paired_difference(
+    pooled = paired_difference(
         [left[key] for key in keys], [right[key] for key in keys], [key[1] for key in keys], bounds=DIFFERENCE
-    ).row()
+    )
+    seeds = [fmean(right[key] - left[key] for key in keys if key[0] == place) for place in range(len(before))]
+    return {**pooled.row(), "seeds": seeds, "identical": all(left[key] == right[key] for key in keys)}
 
 
 def _mean(values: Sequence[Any]) -> float | None:
@@ -147,48 +164,99 @@ def _without(value: Any, name: str) -> Any:
 
 
 def verdict(difference: JsonObject | None) -> str:
-    """What a difference shows: ``ahead``, ``behind``, or that it shows nothing."""
+    """What a difference shows: ``ahead``, ``behind``, or that it shows nothing.
+
+    The interval is over tasks. A run of another seed is another policy, so the seeds have to agree as well.
+    """
     if difference is None:
         return ""
-    if difference["low"] is not None and difference["low"] > 0:
+    seeds, low, high = difference.get("seeds", []), difference["low"], difference["high"]
+    if low is not None and low > 0 and all(mean > 0 for mean in seeds):
         return "ahead"
-    return "behind" if difference["high"] is not None and difference["high"] < 0 else "not told apart"
+    return "behind" if high is not None and high < 0 and all(mean < 0 for mean in seeds) else "not told apart"
 
 
-def table_rows(found: JsonObject) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of results, one row an arm; costs are means over seeds, profiling included."""
+def success_table(found: JsonObject) -> Table:
+    """Each arm's success on each set, and in brackets that of each seed where there are several."""
     header = ["arm", *(f"{name}: success" for name in found["sets"])]
-    header += [f"{name}: against {found['reference_arm']}" for name in found["sets"]]
-    header += ["rollout turns", "model calls", "sampled tokens", "trained tokens", "seconds", "groups without signal"]
     rows = []
     for name, arm in found["arms"].items():
-        cost = arm["cost"]
-        row = [name]
-        row += [_interval(arm["sets"][wanted]["success"]) for wanted in found["sets"]]
-        for wanted in found["sets"]:
-            difference = arm["sets"][wanted]["over_reference"]
-            row.append("" if difference is None else f"{_interval(difference, signed=True)} {verdict(difference)}")
-        counts = ("rollout_turns", "model_calls", "sampled_tokens", "trained_tokens")
-        row += [""] * 5 if cost is None else [f"{cost[count]:,.0f}" for count in counts]
-        row += [] if cost is None else [f"{cost['measured']['seconds']:,.0f}"]
-        row.append("" if arm["zero_variance"] is None else f"{arm['zero_variance']:.0%}")
-        rows.append(row)
+        cells = [arm["sets"][wanted] for wanted in found["sets"]]
+        seeds = [f" ({' '.join(f'{mean:.2f}' for mean in cell['seeds'].values())})" for cell in cells]
+        seeds = seeds if len(found["seeds"]) > 1 else [""] * len(cells)
+        rows.append([name, *(_interval(cell["success"]) + told for cell, told in zip(cells, seeds, strict=True))])
     return header, rows
 
 
+def difference_table(found: JsonObject, against: str) -> Table:
+    """How far each arm is above another one.
+
+    Args:
+        found: the figures.
+        against: ``over_start`` or ``over_reference``.
+    """
+    other = START if against == "over_start" else found["reference_arm"]
+    header = ["arm", *(f"{name}: against {other}" for name in found["sets"])]
+    rows = [
+        [name, *(told(arm["sets"][wanted][against]) for wanted in found["sets"])]
+        for name, arm in found["arms"].items()
+        if name not in (START, other)
+    ]
+    return header, rows
+
+
+def contrast_table(found: JsonObject) -> Table:
+    """What each named contrast shows."""
+    header = ["question", "arms", *found["sets"]]
+    rows = [
+        [item["name"], f"{item['arm']} − {item['against']}", *(told(item["sets"][name]) for name in found["sets"])]
+        for item in found["contrasts"]
+    ]
+    return header, rows
+
+
+def cost_table(found: JsonObject) -> Table:
+    """What one seed of each arm cost, profiling included."""
+    counts = ("rollout_turns", "model_calls", "sampled_tokens", "trained_tokens")
+    header = ["arm", *(name.replace("_", " ") for name in counts), "CPU seconds", "updates", "groups without signal"]
+    rows = []
+    for name, arm in found["arms"].items():
+        cost = arm["cost"]
+        if cost is not None:
+            signal = "" if arm["zero_variance"] is None else f"{arm['zero_variance']:.0%}"
+            seconds = f"{cost['measured']['cpu_seconds']:,.0f}"
+            rows.append([name, *(f"{cost[count]:,.0f}" for count in counts), seconds, f"{arm['steps']:.0f}", signal])
+    return header, rows
+
+
+def tables(found: JsonObject) -> list[Table]:
+    """All tables, in the order of the page."""
+    made = [success_table(found), difference_table(found, "over_reference"), difference_table(found, "over_start")]
+    return [*made, *([contrast_table(found)] if found["contrasts"] else []), cost_table(found)]
+
+
+def told(difference: JsonObject) -> str:
+    """A difference, its interval and its verdict, as tables have it."""
+    if difference.get("identical"):  # the same run, most likely: an interval would look like a measurement
+        return "equal in every episode"
+    return f"{_interval(difference, signed=True)} {verdict(difference)}"
+
+
 def _interval(row: JsonObject, signed: bool = False) -> str:
-    form = "+.2f" if signed else ".2f"
+    def said(value: float) -> str:
+        return f"{round(value, 2) + 0.0:{'+.2f' if signed else '.2f'}}"  # adding 0 takes the sign off a zero
+
     if row["low"] is None:
-        return f"{row['mean']:{form}}"
-    return f"{row['mean']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
+        return said(row["mean"])
+    return f"{said(row['mean'])} [{said(row['low'])}, {said(row['high'])}]"
 
 
 def markdown(found: JsonObject) -> str:
     """The results as a page: the table, what was lost, what profiling cost and saved."""
-    header, rows = table_rows(found)
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", _explanation(found), ""]
+    lines: list[str] = []
+    for table in tables(found):
+        lines += [markdown_table(table), ""]
+    lines += [_explanation(found), ""]
     lost = plain_losses(found)
     lines += (
         ["Where the reference does not win:", ""] if lost else ["The reference is ahead of every arm on every set."]
@@ -200,13 +268,22 @@ def markdown(found: JsonObject) -> str:
         if saved is not None:
             told += f", {saved['saved']:.0%} fewer than a fixed K (stated error {saved['error']:.2f})"
         lines += ["", told]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *forgetting_markdown(found.get("forgetting"))]) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """A table in Markdown."""
+    header, rows = table
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def _explanation(found: JsonObject) -> str:
     return (
-        f"Success with 95 % intervals by task, {len(found['seeds'])} seeds pooled; differences are paired by seed, "
-        "task and random numbers. Costs are means of one seed, profiling included, evaluation and the common start not."
+        f"Success with 95 % intervals by task, {len(found['seeds'])} seeds pooled, in brackets each seed's. "
+        "Differences are paired by seed, task and random numbers, with intervals by task; ahead or behind is "
+        "what is so in every seed and outside the interval. Costs are means of one seed, profiling included, "
+        "evaluation and the common start not."
     )
 
 
@@ -220,21 +297,20 @@ def plain_losses(found: JsonObject) -> list[str]:
             if shown == "ahead":
                 said.append(f"{wanted}: {name} is ahead of {found['reference_arm']} by {_interval(difference, True)}")
             elif shown == "not told apart":
-                said.append(
-                    f"{wanted}: {name} and {found['reference_arm']} are not told apart ({_interval(difference, True)})"
-                )
+                shown = "equal in every episode" if difference.get("identical") else _interval(difference, True)
+                said.append(f"{wanted}: {name} and {found['reference_arm']} are not told apart ({shown})")
     return said
 
 
 def print_results(found: JsonObject, console: Console) -> None:
     """The same on a terminal."""
-    header, rows = table_rows(found)
-    table = Table()
-    for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    for header, rows in tables(found):
+        shown = rich.table.Table()
+        for place, name in enumerate(header):
+            shown.add_column(name, justify="left" if place == 0 else "right")
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
     for text in plain_losses(found):
         console.print(text, highlight=False)
 
@@ -244,25 +320,11 @@ def print_results(found: JsonObject, console: Console) -> None:
 
 def plots(found: JsonObject) -> dict[str, str]:
     """SVG by name: ``success`` (each arm on each set) and ``training`` (reward and signal along sampled turns)."""
-    import io
-
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from pivotgym.harness.report.plots import MUTED, STYLE
-
-    drawn: dict[str, str] = {}
-
-    def keep(name: str, figure: Figure) -> None:
-        FigureCanvasAgg(figure)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        drawn[name] = buffer.getvalue()
+    from pivotgym.harness.report.plots import MUTED
 
     names = list(found["arms"])
-    with rc_context({**STYLE, "svg.hashsalt": "compare"}):
-        figure = Figure(figsize=(3.4 * len(found["sets"]) + 1.4, 0.36 * len(names) + 1.2), layout="constrained")
+
+    def success(figure: Any) -> None:
         every = figure.subplots(1, len(found["sets"]), sharey=True, squeeze=False)[0]
         for axes, wanted in zip(every, found["sets"], strict=True):
             for place, name in enumerate(names):
@@ -277,8 +339,8 @@ def plots(found: JsonObject) -> dict[str, str]:
             axes.set_xlim(0, 1)
         every[0].set_yticks(range(len(names)), names)
         every[0].invert_yaxis()
-        keep("success", figure)
-        figure = Figure(figsize=(8.6, 3.2), layout="constrained")
+
+    def training(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
         for place, name in enumerate(names):
             for number, curve in enumerate(found["arms"][name]["curves"] or []):
@@ -294,8 +356,37 @@ def plots(found: JsonObject) -> dict[str, str]:
             axes.set_ylim(0, 1)
         if left.get_legend_handles_labels()[0]:
             figure.legend(loc="outside right upper")
-        keep("training", figure)
-    return drawn
+
+    size = (3.4 * len(found["sets"]) + 1.4, 0.36 * len(names) + 1.2)
+    return {
+        "success": drawing(success, size, salt="compare"),
+        "training": drawing(training, (8.6, 3.2), salt="compare"),
+    }
+
+
+def drawing(draw: Callable[[Any], None], size: tuple[float, float], salt: str) -> str:
+    """SVG of a figure that ``draw`` is given; the same bytes for the same figures.
+
+    Args:
+        draw: fills a Matplotlib figure.
+        size: width and height in inches.
+        salt: names the drawing, so that the ids of two on one page differ.
+    """
+    import io
+
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from pivotgym.harness.report.plots import STYLE
+
+    with rc_context({**STYLE, "svg.hashsalt": salt}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        FigureCanvasAgg(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def _colour(place: int) -> str:

@@ -14,6 +14,7 @@ import random
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pivotgym.envs.trajectory import JsonObject, Message, ToolCall, Trajectory
 from pivotgym.harness.runs import Progress, derive_seed, total_costs, write_json
@@ -95,6 +96,52 @@ def with_slips(trajectories: Sequence[Trajectory], rate: float = SLIP_RATE, seed
                 break
         else:
             found.append(trajectory)
+    return found
+
+
+def other_spelling(action: Message) -> Message:
+    """The same calls with arguments that look different and do the same: ``#O12``, ``7. April``, ``my router``.
+
+    Every colleague writes in a way of their own. The tools take all of these; comparing arguments does not.
+    """
+    if not action.tool_calls:
+        return action
+    calls = [
+        call.model_copy(
+            update={"arguments": {name: _spelled(call.name, name, value) for name, value in call.arguments.items()}}
+        )
+        if isinstance(call.arguments, dict)
+        else call
+        for call in action.tool_calls
+    ]
+    return action.model_copy(update={"tool_calls": calls})
+
+
+def _spelled(tool: str, name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if name in ("order", "id"):
+        return f"#{value}"
+    if name == "day":
+        return value.replace(" ", ". ", 1)
+    if name == "address":
+        return value.replace(" ", ", ", 1)
+    if name == "contact":
+        return value if "@" in value else value.replace("-", " ")
+    if name == "topic":
+        return f"my {value}" if tool == "open_ticket" else value.title()
+    return value.title() if name == "priority" else value
+
+
+def with_other_spellings(trajectories: Sequence[Trajectory], rate: float, seed: int = 0) -> list[Trajectory]:
+    """Recordings in which each turn's arguments are spelled otherwise with chance ``rate``; results stay the same."""
+    found = []
+    for trajectory in trajectories:
+        rng, messages = random.Random(derive_seed(seed, "spellings", trajectory.id)), list(trajectory.messages)
+        for index in trajectory.turns:
+            if rng.random() < rate:
+                messages[index] = other_spelling(messages[index])
+        found.append(trajectory.model_copy(update={"messages": messages}))
     return found
 
 

@@ -8,18 +8,18 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from killing import WRITING, Hit, Watch, draw_aims, kill_at, pieces
 
 from pivotgym.envs.errors import BadInput
 from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.harness.compare import desk_recordings, desk_tasks, run_compare
 from pivotgym.harness.compare_config import CompareConfig, TaskSet, load_config
-from pivotgym.harness.compare_report import plain_losses, verdict
+from pivotgym.harness.compare_report import plain_losses, told, verdict
 from pivotgym.harness.policies.small import SmallOptions, make_small_policy, parameters, teach_copying, wire_copying
 from pivotgym.harness.reprofiling import needs_reprofiling, zero_variance_share
 
@@ -57,6 +57,12 @@ TINY: dict[str, Any] = {
         {"name": "all-turns", "method": "pivotrl", "turns": "all"},
         {"name": "again", "method": "pivotrl", "reprofile": 0.0},
     ],
+    "contrasts": [{"name": "filtering", "arm": "pivotrl", "against": "all-turns"}],
+    "forgetting": {
+        **{"instructions": 2, "arithmetic": 2, "word_problems": 0, "formats": 0, "facts": 4, "text": 2},
+        **{"domains": ["search"], "episodes": 1, "max_turns": 2, "max_tokens": 8, "turn_tokens": 8, "chunk": 1},
+    },
+    "forgetting_arms": ["sft", "pivotrl"],
 }
 
 
@@ -97,7 +103,11 @@ def test_every_arm_runs_and_its_costs_add_up(calm: Path) -> None:
             assert 292 < cost["rollout_turns"] <= 300, "the budget is used up, profiling included"
             assert cost["model_calls"] == cost["rollout_turns"]
         assert cost["trained_tokens"] > 0 or arm["zero_variance"] == 1
-        assert cost["measured"]["seconds"] > 0
+        assert cost["measured"]["seconds"] > 0 and cost["measured"]["cpu_seconds"] > 0
+    contrast = found["contrasts"][0]["sets"]["in-domain"]
+    success = {name: found["arms"][name]["sets"]["in-domain"]["success"]["mean"] for name in ("pivotrl", "all-turns")}
+    assert contrast["mean"] == pytest.approx(success["pivotrl"] - success["all-turns"])
+    assert contrast["seeds"] == [pytest.approx(contrast["mean"])]
     saved = found["profiles"][0]["savings"]
     assert saved["sampled"] == profiled < saved["rollouts"] and 0 < saved["error"] <= 0.5
     legs = found["arms"]["again"]["legs"][0]
@@ -107,10 +117,36 @@ def test_every_arm_runs_and_its_costs_add_up(calm: Path) -> None:
 
 def test_table_and_plots_are_there(calm: Path) -> None:
     text = (calm / "compare.md").read_text(encoding="utf-8")
-    for name in ("start", "grpo", "exact", "rollout turns", "in-domain: success", "stated error"):
+    for name in (
+        "start",
+        "grpo",
+        "exact",
+        "rollout turns",
+        "in-domain: success",
+        "stated error",
+        "pivotrl − all-turns",
+    ):
         assert name in text
     for name in ("success", "training"):
         assert (calm / f"{name}.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+def test_what_was_forgotten_is_measured_on_every_arm_that_is_asked_for(calm: Path) -> None:
+    found = json.loads((calm / "compare.json").read_text(encoding="utf-8"))["forgetting"]
+    assert found["policies"] == ["sft", "pivotrl"] and not found["unmeasured"]
+    metrics = {row["metric"]: row for row in found["metrics"]}
+    assert {"arithmetic", "nats_per_byte", "episodes_search"} <= set(metrics)
+    # What pooled runs are told as is what the rows of their folders say.
+    rows = {name: list(read_rows(calm / "forgetting" / name / "text.jsonl")) for name in ("base", "sft-1", "pivotrl-1")}
+    for name in ("sft", "pivotrl"):
+        shown = metrics["nats_per_byte"]["policies"][name]
+        nats, base = ([row["scores"]["nats"] for row in rows[key]] for key in (f"{name}-1", "base"))
+        size = sum(row["scores"]["bytes"] for row in rows["base"])
+        assert shown["value"]["mean"] == pytest.approx(sum(nats) / size)
+        assert shown["change"]["mean"] == pytest.approx((sum(nats) - sum(base)) / size)
+        assert shown["change"]["mean"] != 0.0
+    table = (calm / "compare.md").read_text(encoding="utf-8")
+    assert "Plain text, nats a byte" in table and "not measured (`pivotgym forget`" not in table
 
 
 def test_a_second_start_does_nothing_again(calm: Path) -> None:
@@ -125,55 +161,56 @@ def test_a_second_start_does_nothing_again(calm: Path) -> None:
         run_compare(config(budget_turns=270), calm)
 
 
-def killed_often(calm: Path, out: Path, kills: int, seed: int) -> None:
-    """Runs the real command in processes that are killed after random pieces of work, then to its end."""
+def killed_often(calm: Path, out: Path, kills: int, seed: int) -> list[Hit]:
+    """Runs the real command in processes that are killed inside drawn pieces of work, then to its end."""
     file = out.with_suffix(".json")
     file.write_text(json.dumps(TINY), encoding="utf-8")
     command = [sys.executable, "-m", "pivotgym.harness.cli", "compare", str(file), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    rng = random.Random(seed)
-    # Pieces of work leave a line in a file of costs, so kills are spread over the phases whatever the machine does.
-    whole = lines(calm)
-    for place in range(kills):
+    course, hits = pieces(calm), list[Hit]()
+    for aim in draw_aims(course, kills, random.Random(seed)):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
         )
-        goal = max(lines(out), whole * (place + rng.random()) / kills)
-        limit = time.monotonic() + 240
-        while lines(out) <= goal and process.poll() is None:
-            assert time.monotonic() < limit, "the comparison does not go on"
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.05))
-        process.kill()
-        _, said = process.communicate(timeout=60)
-        assert process.returncode in (-signal.SIGKILL, 0), said[-3000:]
-        assert process.returncode != 0 or place == kills - 1, "ended before it could be disturbed"
+        try:
+            hit = kill_at(process, Watch(out, course), aim)
+        finally:
+            process.kill()
+            _, said = process.communicate(timeout=60)
+        assert hit is not None, f"ended before it could be disturbed at {aim}: {said[-3000:]}"
+        assert process.returncode == -signal.SIGKILL
+        hits.append(hit)
+    print("killed:", *hits, sep="\n")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "against pivotrl" in done.stdout.replace("\n", " ") or "pivotrl" in done.stdout
     assert (out / "metrics.json").read_bytes() == (calm / "metrics.json").read_bytes()
-
-
-def lines(out: Path) -> int:
-    """Pieces of work done; folders may come and go meanwhile, which ``os.walk`` does not mind."""
-    files = [Path(folder) / "timings.jsonl" for folder, _, names in os.walk(out) if "timings.jsonl" in names]
-    return sum(file.read_bytes().count(b"\n") for file in files)
+    return hits
 
 
 def test_two_kills_change_nothing(calm: Path, tmp_path: Path) -> None:
-    killed_often(calm, tmp_path / "killed", 2, seed=1)
+    hits = killed_often(calm, tmp_path / "killed", 2, seed=1)
+    assert {hit.kind for hit in hits} > {WRITING}, "while a checkpoint was written, and inside a piece of work"
 
 
 @pytest.mark.slow
 def test_ten_kills_in_any_phase_change_nothing(calm: Path, tmp_path: Path) -> None:
-    killed_often(calm, tmp_path / "killed", 10, seed=2)
+    hits = killed_often(calm, tmp_path / "killed", 10, seed=2)
+    kinds = {"sft", "profile", "train", "train on episodes", "evaluate episodes", "forgetting"}
+    assert {piece.kind for piece in pieces(calm)} == {"make", *kinds}
+    # Each of the seven is aimed at; a machine that is much faster or slower at times may make an aim miss its kind.
+    hit = {hit.kind for hit in hits}
+    assert len(hit) >= 4 and hit > {WRITING}, f"killed in {sorted(hit)} only"
 
 
 def test_seeds_may_be_run_apart(tmp_path: Path) -> None:
-    small = config(seeds=[1, 2], arms=[{"name": "pivotrl", "method": "sft"}], start={**TINY["start"], "epochs": 0.4})
+    arms = [{"name": "pivotrl", "method": "sft"}]
+    small = config(seeds=[1, 2], arms=arms, contrasts=[], forgetting_arms=[], start={**TINY["start"], "epochs": 0.4})
     assert run_compare(small, tmp_path, seeds=[2]) is None
     found = run_compare(small, tmp_path, seeds=[1])
     assert found is not None and found["arms"]["pivotrl"]["sets"]["in-domain"]["episodes"] == 8
+    forgotten = {row["metric"]: row for row in found["forgetting"]["metrics"]}
+    assert forgotten["arithmetic"]["policies"]["pivotrl"]["change"]["n"] == 4, "two items, two seeds"
     with pytest.raises(BadInput, match="no seed 7"):
         run_compare(small, tmp_path, seeds=[7])
 
@@ -190,7 +227,7 @@ def test_wrong_settings_of_an_arm_are_named_before_anything_runs(
     tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(BadInput) as caught:
-        run_compare(config(**changed), tmp_path / "run")
+        run_compare(config(contrasts=[], forgetting_arms=[], **changed), tmp_path / "run")
     assert caught.value.field == said
     assert not (tmp_path / "run").exists()
 
@@ -201,6 +238,8 @@ def test_wrong_settings_of_an_arm_are_named_before_anything_runs(
         ("a.toml", "budget_turns = 0", "budget_turns"),
         ("a.toml", "seeds = [1, 1]", "seeds"),
         ("a.json", '{"reference_arm": "nobody"}', None),
+        ("a.json", '{"contrasts": [{"name": "x", "arm": "sft", "against": "nobody"}]}', None),
+        ("a.json", '{"forgetting_arms": ["nobody"]}', None),
         ("a.json", '{"seeds": [1,}', None),
         ("a.toml", '[[arms]]\nname = "sft"\nmethod = "sft"\nturns = "all"', "arms.0"),
     ],
@@ -241,6 +280,8 @@ def test_when_to_profile_again() -> None:
     assert zero_variance_share(rows) == 0.5
     assert zero_variance_share(rows, 2) == pytest.approx(7 / 8)
     assert zero_variance_share([{"kind": "eval"}]) is None
+    told = [{**row, "groups_zero_variance": 1} for row in rows]
+    assert zero_variance_share(told) == 0.25, "what is said of rewards counts, not what has a gradient"
     assert needs_reprofiling(rows, 0.6, 3) and not needs_reprofiling(rows, 0.6, 5)
     assert not needs_reprofiling(rows[-2:], 0.6, 3), "too few steps to tell"
 
@@ -249,6 +290,11 @@ def test_what_a_difference_shows() -> None:
     assert verdict({"mean": 0.2, "low": 0.1, "high": 0.3}) == "ahead"
     assert verdict({"mean": -0.2, "low": -0.3, "high": -0.1}) == "behind"
     assert verdict({"mean": 0.1, "low": -0.1, "high": 0.3}) == "not told apart"
+    assert verdict({"mean": 0.2, "low": 0.1, "high": 0.3, "seeds": [0.5, -0.1]}) == "not told apart", "seeds disagree"
+    assert verdict({"mean": -0.2, "low": -0.3, "high": -0.1, "seeds": [-0.2, -0.2]}) == "behind"
+    assert told({"mean": 0.2, "low": 0.1, "high": 0.3, "seeds": [0.2]}) == "+0.20 [+0.10, +0.30] ahead"
+    same = {"mean": 0.0, "low": -0.1, "high": 0.1, "seeds": [0.0], "identical": True}
+    assert told(same) == "equal in every episode"
     ahead = {"sets": {"x": {"over_reference": {"mean": 0.2, "low": 0.1, "high": 0.3}}}}
     assert plain_losses({"arms": {"sft": ahead}, "sets": ["x"], "reference_arm": "pivotrl"}) == [
         "x: sft is ahead of pivotrl by +0.20 [+0.10, +0.30]"
