@@ -21,7 +21,9 @@ from rich.console import Console
 from tyro.conf import subcommand
 
 from pivotgym.envs.errors import BadInput, PivotGymError
-from pivotgym.harness.commands import Check, Command, Convert, Filter, Profile, Restore, Shell, Train
+from pivotgym.harness.commands import Command, Filter, Profile, Train
+from pivotgym.harness.commands_data import Check, Convert, Restore, Shell
+from pivotgym.harness.commands_forget import Forget
 from pivotgym.harness.commands_loop import Bench, Compare, Demo, Evaluate, Report, WarmStart
 from pivotgym.harness.commands_sandbox import Clean, Validate
 
@@ -34,6 +36,7 @@ COMMANDS = (
     Filter,
     Train,
     Evaluate,
+    Forget,
     Compare,
     Report,
     Check,
@@ -117,8 +120,8 @@ def with_config(arguments: Sequence[str]) -> list[str]:
         for option, words in _options(_read_toml(path), path):
             if option not in given:
                 extra += words
-        # Options go behind the command's name, where tyro expects them.
-        return [*rest[:1], *extra, *rest[1:]]
+        # Behind everything else: an option that takes a list would swallow a positional argument that follows it.
+        return [*rest, *extra]
     return rest
 
 

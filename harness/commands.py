@@ -9,7 +9,6 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from statistics import fmean
@@ -20,10 +19,12 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from pivotgym.envs.errors import BadInput
+from pivotgym.envs.formats.jsonl import read_rows
 from pivotgym.envs.trajectory import Task
 from pivotgym.harness.options import LoraOptions
 from pivotgym.harness.pivots import FilterConfig
 from pivotgym.harness.profiling import ProfileConfig
+from pivotgym.harness.ranks import Ranks
 
 # Tables sent to a file or a pager need more than the 80 columns rich assumes there.
 OUT = Console(width=None if sys.stdout.isatty() else 110)
@@ -95,120 +96,20 @@ def tasks_of(env_id: str, options: dict[str, Any], split: str | None, limit: int
 
 
 @dataclass
-class Convert:
-    """Convert a trajectory file to another format; the source's format is recognised.
-
-    FILE may be bundled:servicedesk, bundled:terminal, bundled:repo, bundled:browser or bundled:search, the recordings
-    that come with the package.
-    """
-
-    file: Positional[Path]
-    out: Path
-    """where to write"""
-    to: str = "pivotgym"
-    """pivotgym, openai or sharegpt"""
-    source: str = "auto"
-    """format of FILE"""
-    split: str | None = None
-    """only trajectories whose task is of this split (train, heldout)"""
-    tasks: tuple[str, ...] = ()
-    """only trajectories of these tasks: ids, with * ? [abc] for any characters, any one, one of these"""
-    turns: int | None = None
-    """cut trajectories behind so many turns"""
-    skip_bad: bool = False
-    """report bad rows and go on instead of stopping at the first"""
-
-    def run(self) -> bool:
-        """Converts."""
-        from pivotgym.envs.formats import load_trajectories, save_trajectories
-
-        errors: list[BadInput] = []
-        rows = load_trajectories(bundled_file(self.file), self.source, "skip" if self.skip_bad else "raise", errors)
-        if self.turns is not None and self.turns < 1:
-            raise BadInput(f"at least 1, not {self.turns}", field="--turns")
-        chosen = (row if self.turns is None else row.cut(self.turns) for row in rows if self._wanted(row.task))
-        count = save_trajectories(self.out, chosen, self.to)
-        for error in errors:
-            OUT.print(f"skipped {error}", highlight=False, markup=False, soft_wrap=True)
-        OUT.print(f"{count} trajectories written to {self.out}, {len(errors)} rows skipped", highlight=False)
-        return True
-
-    def _wanted(self, task: Task | None) -> bool:
-        if self.split is not None and (task is None or split_of(task) != self.split):
-            return False
-        return not self.tasks or (task is not None and any(fnmatchcase(task.id, name) for name in self.tasks))
-
-
-@dataclass
-class Restore:
-    """Restore every turn of a file's trajectories (or one turn) and compare every observation with the recording."""
-
-    file: Positional[Path]
-    turn: int | None = None
-    """only this turn of each trajectory"""
-    strict: bool = False
-    """stop a trajectory at its first divergence, and fail if there was one, or if something was lacking"""
-    source: str = "auto"
-    """format of FILE"""
-    workers: int = 1
-    """processes"""
-    env_options: str = "{}"
-    """keyword arguments of gym.make, as a JSON object"""
-    json: Path | None = None
-    """also write the figures here"""
-
-    def run(self) -> bool:
-        """Restores."""
-        from pivotgym.harness.restoring import print_summary, restore_file
-
-        summary = restore_file(
-            self.file,
-            self.source,
-            turn=self.turn,
-            strict=self.strict,
-            workers=self.workers,
-            env_options=read_options(self.env_options),
-            progress=True,
-        )
-        print_summary(summary, OUT)
-        write_figures(self.json, summary.model_dump(mode="json"))
-        faulty = summary.diverged or summary.not_restorable or summary.incomplete
-        return summary.turns > 0 and not (self.strict and faulty)
-
-
-@dataclass
-class Shell:
-    """Stand inside a restored state and try actions by hand."""
-
-    file: Positional[Path]
-    turn: int = 0
-    """the turn to restore"""
-    trajectory: str | None = None
-    """id or 0-based position of the trajectory; the first by default"""
-    env_options: str = "{}"
-    """keyword arguments of gym.make, as a JSON object"""
-
-    def run(self) -> bool:
-        """Runs the shell."""
-        from pivotgym.harness.shell import run_shell
-
-        run_shell(self.file, self.turn, self.trajectory, OUT, read_options(self.env_options))
-        return True
-
-
-@dataclass
 class Profile:
     """Sample K actions of a frozen policy at every candidate turn and judge them by execution. Resumable."""
 
     file: Positional[Path]
     policy: str
-    """embedded, a model folder or hub name, MODEL+ADAPTER, or openai:MODEL@BASE_URL"""
+    """embedded, a model folder or hub name, MODEL+ADAPTER, openai:MODEL@BASE_URL, vllm:MODEL or vllm:MODEL@BASE_URL"""
     out: Path = Path("profile.jsonl")
     """where the rows go"""
     source: str = "auto"
     """format of FILE"""
     env_options: str = "{}"
     """keyword arguments of gym.make, as a JSON object"""
+    ray: str | None = None
+    """address of a Ray cluster whose nodes run the environments (auto, HOST:PORT, local); the rows are the same"""
     json: Path | None = None
     """also write the figures here"""
     config: Annotated[ProfileConfig, arg(name="")] = field(default_factory=ProfileConfig)
@@ -216,6 +117,7 @@ class Profile:
     def run(self) -> bool:
         """Profiles."""
         from pivotgym.envs.formats import load_trajectories
+        from pivotgym.harness.cluster import place_at
         from pivotgym.harness.console import stages
         from pivotgym.harness.policies import load_policy
         from pivotgym.harness.profiling import profile
@@ -223,8 +125,8 @@ class Profile:
         trajectories = list(load_trajectories(self.file, self.source))
         config = self.config.model_copy(update={"env_options": read_options(self.env_options)})
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        with stages() as progress:
-            rows = profile(trajectories, load_policy(self.policy), config, self.out, progress)
+        with place_at(self.ray) as place, stages() as progress:
+            rows = profile(trajectories, load_policy(self.policy), config, self.out, progress, place=place)
         judged: int = sum(row["status"] == "ok" for row in rows)
         OUT.print(f"{judged} of {len(rows)} candidates judged, rows in {self.out}", highlight=False)
         failed = Counter((row["status"], str(row["error"])[:200]) for row in rows if row["status"] != "ok")
@@ -268,18 +170,24 @@ class Filter:
         return bool(report.kept)
 
 
-_ONE_BY_ONE = ("steps", "batch", "group", "epochs", "beta", "max_tokens", "eval_every", "eval_rollouts", "save_every")
+_ONE_BY_ONE = (
+    *("steps", "batch", "group", "epochs", "beta", "max_tokens", "max_turns", "sampler", "eval_every", "eval_rollouts"),
+    "save_every",
+)
 
 
 @dataclass
 class Train:
-    """Train on pivots (pivotrl) or on recorded turns (sft); killed runs go on with --resume."""
+    """Train on pivots (pivotrl), on recorded turns (sft) or on whole episodes (grpo); --resume goes on after a kill.
+
+    Several processes share pivotrl's work and weights: torchrun --nproc-per-node N -m pivotgym.harness.cli train …
+    """
 
     file: Positional[Path]
-    """pivots.jsonl for pivotrl, trajectories in any format for sft"""
+    """pivots.jsonl for pivotrl; trajectories in any format for sft; the same, or JSON lines of tasks, for grpo"""
     policy: str
     """the policy to train: embedded, a model folder or hub name"""
-    method: Literal["pivotrl", "sft"] = "pivotrl"
+    method: Literal["pivotrl", "sft", "grpo"] = "pivotrl"
     out: Path = Path("runs/train")
     """the run's folder"""
     resume: bool = False
@@ -287,19 +195,32 @@ class Train:
     full: bool = False
     """train all weights instead of LoRA adapters"""
     options: str = "{}"
-    """further settings of the method by name, as a JSON object (see TrainConfig and SftConfig)"""
+    """further settings of the method by name, as a JSON object (see TrainConfig, SftConfig and
+    EpisodeTrainConfig)"""
     steps: int | None = None
-    """pivotrl: rollout batches"""
+    """pivotrl, grpo: rollout batches"""
     batch: int | None = None
-    """pivots (pivotrl) or conversations (sft) in a step"""
+    """pivots (pivotrl), conversations (sft) or tasks (grpo) in a step"""
     group: int | None = None
-    """pivotrl: actions sampled at each pivot"""
+    """pivotrl: actions sampled at each pivot; grpo: episodes of each task"""
     epochs: float | None = None
     """sft: passes over the trajectories"""
     beta: float | None = None
-    """pivotrl: weight of the KL to the frozen reference"""
+    """pivotrl, grpo: weight of the KL to the frozen reference"""
     max_tokens: int | None = None
-    """pivotrl: longest action"""
+    """pivotrl, grpo: longest action"""
+    max_turns: int | None = None
+    """grpo: longest episode"""
+    budget_turns: int | None = None
+    """grpo, and pivotrl with --reprofile: actions sampled in all"""
+    reprofile: float | None = None
+    """pivotrl: profile again with the policy of now when more than this share of the groups of 5 steps have equal
+    rewards; actions sampled for that count against --budget-turns (by default those of --steps)"""
+    profile: Path | None = None
+    """the profile that FILE came from, for --reprofile; by default profile.jsonl beside it"""
+    sampler: str | None = None
+    """pivotrl, grpo: transformers (the trained weights themselves), vllm (an engine in this process) or
+    vllm:BASE_URL"""
     warm_start: Path | None = None
     """folder of a LoRA adapter to start from; it is then the reference policy"""
     eval_every: int | None = None
@@ -313,17 +234,36 @@ class Train:
     """keyword arguments of gym.make, as a JSON object"""
     lr: float | None = None
     """learning rate"""
+    ray: str | None = None
+    """pivotrl, grpo: address of a Ray cluster whose nodes run the environments (auto, HOST:PORT, local)"""
     json: Path | None = None
     """also write the figures here"""
     lora: LoraOptions = field(default_factory=LoraOptions)
 
     def run(self) -> bool:
         """Trains."""
+        from pivotgym.harness.ranks import torchrun_ranks
+
+        with torchrun_ranks() as ranks:
+            ranks.once(self._look)
+            if self.method == "pivotrl" and self.reprofile is None:
+                return self._pivotrl(ranks)
+            if ranks.count > 1:
+                raise BadInput("only pivotrl without --reprofile runs in several processes", field="--method")
+            return {"pivotrl": self._legs, "sft": self._sft, "grpo": self._grpo}[self.method]()
+
+    def _look(self) -> None:
         if (self.out / "settings.json").exists() and not self.resume:
             raise BadInput("a run was begun here: --resume goes on with it, or choose another --out", file=self.out)
-        return self._sft() if self.method == "sft" else self._pivotrl()
+        if self.reprofile is not None and self.method != "pivotrl":
+            raise BadInput(f"--method {self.method} has no such option", field="--reprofile")
+        if self.method == "pivotrl" and self.reprofile is None and self.budget_turns is not None:
+            raise BadInput("--method pivotrl takes it with --reprofile only: there are --steps", field="--budget-turns")
+        if self.method == "sft" and self.ray is not None:
+            raise BadInput("--method sft has no environments", field="--ray")
 
-    def _pivotrl(self) -> bool:
+    def _pivotrl(self, ranks: Ranks) -> bool:
+        from pivotgym.harness.cluster import place_at
         from pivotgym.harness.console import stages
         from pivotgym.harness.pivots import load_pivots
         from pivotgym.harness.train import TrainConfig, train
@@ -332,8 +272,12 @@ class Train:
         pivots = load_pivots(self.file)
         if not any(pivot.split == "train" for pivot in pivots):
             raise BadInput(f"no pivots to train on ({len(pivots)} rows, none of split 'train')", file=self.file)
-        with stages() as progress:
-            result = train(pivots, self._policy(), config, self.out, progress)
+        shown = None if ranks.lead else Console(quiet=True)
+        with place_at(self.ray) as place, stages(shown) as progress:
+            result = train(pivots, self._policy(), config, self.out, progress, place=place, ranks=ranks)
+        return self._tell(result, {}) if ranks.lead else True
+
+    def _tell(self, result: Any, more: dict[str, Any]) -> bool:
         OUT.print(f"{result.steps} steps, weights in {result.weights}", highlight=False)
         for name, row in (("held-out reward before", result.before), ("after", result.after)):
             if row is not None:
@@ -341,6 +285,51 @@ class Train:
         if result.gain is not None:
             OUT.print(f"gain, paired by pivot: {_estimate(result.gain)}", highlight=False)
         figures = {"steps": result.steps, "before": result.before, "after": result.after, "gain": result.gain}
+        write_figures(self.json, {"method": self.method, **figures, **more})
+        return True
+
+    def _legs(self) -> bool:
+        from pivotgym.harness.cluster import place_at
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.pivots import load_pivots
+        from pivotgym.harness.reprofiling import Base, LegsConfig, train_in_legs
+        from pivotgym.harness.runs import claim, exclusive
+        from pivotgym.harness.train import TrainConfig
+        from pivotgym.harness.training_inputs import profile_of
+
+        config = self._config(TrainConfig)
+        pivots = load_pivots(self.file)
+        profile_config, filter_config, recordings = profile_of(self.file, self.profile)
+        profile_config = profile_config.model_copy(update={"env_options": config.env_options})
+        budget = self.budget_turns or config.steps * config.batch * config.group
+        legs = LegsConfig(threshold=self.reprofile)
+        base = Base(self.policy, config.warm_start, config.lora is not None)
+        settings = {"budget_turns": budget, "legs": legs.model_dump(mode="json"), "policy": self.policy}
+        configs = (config, profile_config, filter_config, legs)
+        with exclusive(self.out / "run"), place_at(self.ray) as place, stages() as progress:
+            claim(self.out / "settings.json", {"method": "pivotrl in legs", **settings})
+            result = train_in_legs(pivots, recordings, base, *configs, budget, self.out, progress, place=place)
+        for row in result.legs:
+            OUT.print(f"leg {row['leg']}: {row['steps']} steps on {row['pivots']} pivots", highlight=False)
+        return self._tell(result, {"legs": result.legs, "rollout_turns": result.rollout_turns})
+
+    def _grpo(self) -> bool:
+        from pivotgym.harness.cluster import place_at
+        from pivotgym.harness.console import stages
+        from pivotgym.harness.grpo_episodes import METRICS, EpisodeTrainConfig, train_episodes
+        from pivotgym.harness.training_inputs import tasks_in
+
+        config = self._config(EpisodeTrainConfig)
+        tasks = tasks_in(self.file)
+        with place_at(self.ray) as place, stages() as progress:
+            result = train_episodes(tasks, self._policy(), config, self.out, progress, place=place)
+        rewards = [row["reward_mean"] for row in read_rows(self.out / METRICS)]
+        OUT.print(
+            f"{result.steps} steps on {len(tasks)} tasks, {result.turns} turns, mean reward {rewards[0]:.3f} in the "
+            f"first step and {rewards[-1]:.3f} in the last, weights in {result.weights}",
+            highlight=False,
+        )
+        figures = {"steps": result.steps, "tasks": len(tasks), "rollout_turns": result.turns, "rewards": rewards}
         write_figures(self.json, {"method": self.method, **figures})
         return True
 
@@ -378,6 +367,8 @@ class Train:
         if self.lr is not None:
             given["optim"] = {**kind.model_fields["optim"].default.model_dump(), "lr": self.lr}
         alone = {name: getattr(self, name) for name in _ONE_BY_ONE if getattr(self, name) is not None}
+        if self.method == "grpo" and self.budget_turns is not None:
+            alone["budget_turns"] = self.budget_turns
         foreign = sorted(set(alone) - set(kind.model_fields))
         if foreign:
             raise BadInput(f"--method {self.method} has no such option", field=f"--{foreign[0].replace('_', '-')}")
@@ -404,38 +395,3 @@ def _estimate(row: dict[str, Any]) -> str:
     from pivotgym.harness.stats import Estimate
 
     return str(Estimate(**row))
-
-
-@dataclass
-class Check:
-    """Run the conformance laws on an environment, ours or a plug-in's."""
-
-    env: Positional[str]
-    """Gymnasium id"""
-    trajectories: Path | None = None
-    """recordings of it; without any, some are made by random actions"""
-    env_options: str = "{}"
-    """keyword arguments of gym.make, as a JSON object"""
-    turns: int = 12
-    """turns restored, spread over the recordings"""
-    laws: tuple[str, ...] = ()
-    """only these laws"""
-    json: Path | None = None
-    """also write the results here"""
-
-    def run(self) -> bool:
-        """Checks."""
-        from pivotgym.envs.check import check_env_laws
-        from pivotgym.envs.formats import load_trajectories
-
-        given = list(load_trajectories(self.trajectories)) if self.trajectories is not None else None
-        report = check_env_laws(
-            self.env,
-            given,
-            env_kwargs=read_options(self.env_options),
-            max_turns_checked=self.turns,
-            laws=list(self.laws) or None,
-        )
-        OUT.print(report.table())
-        write_figures(self.json, report.model_dump(mode="json"))
-        return report.passed

@@ -137,14 +137,17 @@ class Bench:
         with Console(stderr=True).status("") as status:
             rows = bench_train(self.repeats or 5, self.train, tell=status.update, left_out=missing.append)
         print_train_rows(rows, OUT)
-        for text in missing:
-            OUT.print(text, highlight=False, markup=False)
-        write_figures(self.json, [row.model_dump(mode="json") for row in rows])
-        return all(row.met is not False for row in rows)
+        return self._end(rows, missing, "--train.no-trl does without it")
 
-    def _end(self, rows: Sequence[Figure], missing: Sequence[str]) -> bool:
+    def _end(
+        self,
+        rows: Sequence[Figure],
+        missing: Sequence[str],
+        without: str = "name the others with --domains to do without it",
+    ) -> bool:
+        """Whether what was asked for was measured and met its targets; ``without`` says how to ask for less."""
         for text in missing:
-            OUT.print(f"{text}; name the others with --domains to do without it", highlight=False, markup=False)
+            OUT.print(f"{text}; {without}", highlight=False, markup=False)
         write_figures(self.json, [row.model_dump(mode="json") for row in rows])
         return not missing and all(row.met is not False for row in rows)
 
@@ -263,7 +266,7 @@ class Evaluate:
     """Play whole episodes (resumable), or sample at pivots: success, pass@k, pass^k or mean reward, with intervals."""
 
     policy: str
-    """embedded, a model folder or hub name, MODEL+ADAPTER, or openai:MODEL@BASE_URL"""
+    """embedded, a model folder or hub name, MODEL+ADAPTER, openai:MODEL@BASE_URL, vllm:MODEL or vllm:MODEL@BASE_URL"""
     env: str = "pivotgym/Tools-v0"
     """Gymnasium id"""
     out: Path = Path("runs/evaluate")
@@ -286,6 +289,8 @@ class Evaluate:
     batch: int = 16
     """episodes at once"""
     seed: int = 0
+    ray: str | None = None
+    """address of a Ray cluster whose nodes run the environments (auto, HOST:PORT, local); the results are the same"""
     json: Path | None = None
     """also write the figures here"""
 
@@ -294,6 +299,7 @@ class Evaluate:
         return self._at_pivots() if self.pivots is not None else self._episodes()
 
     def _at_pivots(self) -> bool:
+        from pivotgym.harness.cluster import place_at
         from pivotgym.harness.console import stages
         from pivotgym.harness.evaluate import evaluate_pivots
         from pivotgym.harness.pivots import load_pivots
@@ -306,7 +312,11 @@ class Evaluate:
         if not chosen:
             raise BadInput("no held-out pivots: filter with --heldout above 0", file=self.pivots)
         sampling = Sampling(self.temperature, 1.0, self.max_tokens)
-        with TurnRunner("default", env_options=read_options(self.env_options)) as runner, stages() as progress:
+        with (
+            place_at(self.ray) as place,
+            TurnRunner("default", env_options=read_options(self.env_options), place=place) as runner,
+            stages() as progress,
+        ):
             found = evaluate_pivots(
                 load_policy(self.policy),
                 chosen,
@@ -321,6 +331,7 @@ class Evaluate:
         return True
 
     def _episodes(self) -> bool:
+        from pivotgym.harness.cluster import place_at
         from pivotgym.harness.console import stages
         from pivotgym.harness.evaluate import EpisodeConfig, evaluate_episodes
         from pivotgym.harness.policies import load_policy
@@ -336,8 +347,10 @@ class Evaluate:
             seed=self.seed,
             env_options=options,
         )
-        with stages() as progress:
-            found = evaluate_episodes(self.env, load_policy(self.policy), tasks, config, self.out, progress)
+        with place_at(self.ray) as place, stages() as progress:
+            found = evaluate_episodes(
+                self.env, load_policy(self.policy), tasks, config, self.out, progress, place=place
+            )
         lines = {"success": found.success, "episodes": found.episodes, "excluded (infrastructure)": found.excluded}
         lines |= {f"pass@{k}": value for k, value in found.pass_at_k.items() if k > 1}
         lines |= {f"pass^{k}": value for k, value in found.pass_hat_k.items() if k > 1}

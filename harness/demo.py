@@ -1,4 +1,4 @@
-"""The whole loop on one CPU: restore, profile, filter, evaluate, train, evaluate, report.
+"""The whole loop on one CPU: restore, profile, filter, evaluate, train, evaluate, forgetting, report.
 
 Bundled service-desk recordings, the embedded 135 M parameter model, and a shipped warm-start adapter made by
 :mod:`pivotgym.harness.warm_start` from a disjoint set of trajectories, a part of them with slips; its cost is told
@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pivotgym.harness.warm_start import shipped_adapter, splits
 
 
 class DemoConfig(BaseModel):
-    """What the demo does; the defaults fit two cores and 15 minutes.
+    """What the demo does; the defaults fit two cores and 20 minutes.
 
     Attributes:
         seed: fixes everything random. The settings below were chosen with seed 0; results are reported with others.
@@ -41,6 +42,8 @@ class DemoConfig(BaseModel):
         eval_limit: at most so many held-out pivots.
         episodes: tasks of the ``heldout`` split played to the end, before and after.
         max_tokens: longest action.
+        forgetting: items in each part of a short held-out suite, asked of the base model, the warm start and the
+            trained policy (``pivotgym forget`` asks more); 0 leaves it out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +62,7 @@ class DemoConfig(BaseModel):
     eval_limit: int = Field(32, ge=1)
     episodes: int = Field(24, ge=1)
     max_tokens: int = Field(72, ge=8)
+    forgetting: int = Field(12, ge=0)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,10 @@ def run_demo(config: DemoConfig, out: Path, progress: Progress, console: Console
 
     console.rule("evaluate: the same episodes after training")
     _episodes(load_policy(f"embedded+{result}"), config, out / "evaluate" / "after", progress)
+
+    if config.forgetting:
+        console.rule("forgetting: a short held-out suite, asked of the base model too")
+        _forgetting(config, reference, f"embedded+{result}", out / "forgetting", progress)
     return DemoResult(out, build_report(out), report_figures(out))
 
 
@@ -169,6 +177,26 @@ def _episodes(policy: Any, config: DemoConfig, out: Path, progress: Progress) ->
         seed=config.seed, max_turns=10, max_tokens=config.max_tokens, temperature=0.0, chunk=24, batch=24
     )
     evaluate_episodes("pivotgym/Tools-v0", policy, tasks, settings, out, progress)
+
+
+def _forgetting(config: DemoConfig, start: str, trained: str, out: Path, progress: Progress) -> None:
+    from pivotgym.harness.forgetting.config import ForgettingConfig
+    from pivotgym.harness.forgetting.suite import run_forgetting
+    from pivotgym.harness.policies import load_policy
+
+    items = config.forgetting
+    suite = ForgettingConfig(
+        instructions=items,
+        arithmetic=items,
+        word_problems=0,
+        formats=items,
+        facts=2 * items,
+        text=items,
+        episodes=0,
+        max_tokens=64,
+    )
+    policies = {"warm start": partial(load_policy, start), "trained": partial(load_policy, trained)}
+    run_forgetting(partial(load_policy, "embedded"), policies, suite, out, progress)
 
 
 def _write_run(out: Path, config: DemoConfig) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -100,15 +101,16 @@ class Cost:
 class CostMeter:
     """Measures the cost of one piece of work and appends it to ``timings.jsonl``.
 
-    Use as a context manager; work that raises is recorded too (it was paid for), with ``failed``.
+    Use as a context manager; work that raises is recorded too (it was paid for), with ``failed``. Without a folder
+    nothing is written: another process of the run does it.
     """
 
-    def __init__(self, folder: Path, stage: str, part: str | int, policy: Policy | None = None) -> None:
+    def __init__(self, folder: Path | None, stage: str, part: str | int, policy: Policy | None = None) -> None:
         self.cost = Cost()
         self._folder, self._stage, self._part, self._policy = folder, stage, part, policy
 
     def __enter__(self) -> CostMeter:
-        self._began = time.perf_counter()
+        self._began, self._processor = time.perf_counter(), time.process_time()
         self._before = _copy(self._policy.usage) if self._policy is not None else Usage()
         return self
 
@@ -120,9 +122,12 @@ class CostMeter:
             self.cost.prompt_tokens += now.prompt_tokens - self._before.prompt_tokens
             self.cost.sampled_tokens += now.sampled_tokens - self._before.sampled_tokens
         row: JsonObject = {"stage": self._stage, "part": self._part, **self.cost.row()}
+        # On a machine that others use too, what is fair to compare: time on the processor, of all threads.
+        row["cpu_seconds"] = round(time.process_time() - self._processor, 3)
         if kind is not None:
             row["failed"] = kind.__name__
-        append_row(self._folder / TIMINGS, row)
+        if self._folder is not None:
+            append_row(self._folder / TIMINGS, row)
 
 
 def _copy(usage: Usage) -> Usage:
@@ -140,6 +145,19 @@ def total_costs(folder: Path) -> dict[str, Cost]:
 
 
 # Files --------------------------------------------------------------------------------------------------------------
+
+
+def append_figures(path: Path, row: JsonObject) -> None:
+    """Appends a row of figures to a file of results. What is no finite number is null: JSON has no NaN."""
+    append_row(path, _finite(row), fsync=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -33,7 +33,11 @@ def run_profile(out: Path, start: Path) -> None:
     profile(lamps.trajectories(40, seed=2), policy(start), config, out / "profile.jsonl")
 
 
-def run_train(out: Path, start: Path) -> None:
+def run_ahead(out: Path, start: Path) -> None:
+    run_train(out, start, async_rollouts=True)
+
+
+def run_train(out: Path, start: Path, *, async_rollouts: bool = False) -> None:
     config = TrainConfig(
         steps=24,
         batch=4,
@@ -46,6 +50,7 @@ def run_train(out: Path, start: Path) -> None:
         eval_every=5,
         save_every=2,
         seed=5,
+        async_rollouts=async_rollouts,
     )
     train(load_pivots(start / "pivots.jsonl"), policy(start), config, out)
 
@@ -63,8 +68,8 @@ def policy(start: Path) -> TransformersPolicy:
     return made
 
 
-RESULTS = {"profile": "profile.jsonl", "train": "metrics.jsonl", "sft": "metrics.jsonl"}
-STAGES = {"profile": run_profile, "train": run_train, "sft": run_sft}
+RESULTS = {"profile": "profile.jsonl", "train": "metrics.jsonl", "ahead": "metrics.jsonl", "sft": "metrics.jsonl"}
+STAGES = {"profile": run_profile, "train": run_train, "ahead": run_ahead, "sft": run_sft}
 
 
 def wait_for_growth(file: Path, times: int, ended: Callable[[], bool]) -> None:

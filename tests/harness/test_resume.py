@@ -72,6 +72,12 @@ def test_train_survives_ten_kills(start: Path) -> None:
     assert (calm / last).read_bytes() == (calm / weights).read_bytes()
 
 
+def test_training_on_asynchronous_rollouts_survives_kills(start: Path) -> None:
+    calm, killed, hits = disturb("ahead", start, 6, 4)
+    assert hits == 6, "kills came too late to disturb anything"
+    same(calm, killed, ["metrics.jsonl", "summary.json", "settings.json", "final/adapter_model.safetensors"])
+
+
 def test_sft_survives_kills(start: Path) -> None:
     calm, killed, hits = disturb("sft", start, 4, 3)
     assert hits == 4
