@@ -26,8 +26,6 @@ from pivotgym.envs.sandbox.watch import removed_bytes
 if TYPE_CHECKING:
     from docker import APIClient
 
-_RUNTIME_BYTES = 96 << 20
-
 CAPABILITIES = (
     # All of them act on what is inside the container only. Left out is whatever makes device nodes, mounts file
     # systems, traces others' processes, sets up networks, changes the root or touches the kernel.
@@ -133,9 +131,6 @@ class Container:
             "fsize": limits.file_bytes,
             "cpu": limits.cpu_seconds,
             "core": 0,
-            # One process alone gets no more memory, a clear error; several together meet the kernel's killer.
-            # Below some 100 MB the runtime itself cannot start a container.
-            "data": max(limits.memory_bytes, _RUNTIME_BYTES),
         }
         config: dict[str, Any] = self.client.create_host_config(
             network_mode="none",
@@ -262,10 +257,14 @@ class ExecStream:
     def __init__(self, container: Container, user: str, env: dict[str, str]) -> None:
         self._container = container
         client = container.client
+        # One process alone gets no more memory, a clear error; several together meet the kernel's killer. Not as a
+        # limit of the container: the runtime starts every process under those, and it needs more the more threads
+        # it happens to have.
+        alone = f"ulimit -d {container.shape.limits.memory_bytes // 1024}; "
         with as_sandbox_error("opening a shell"):
             made = client.exec_create(
                 container.id,
-                ["bash", *supervisor_arguments()],
+                ["bash", *supervisor_arguments(alone)],
                 stdin=True,
                 user=user,
                 environment=env,

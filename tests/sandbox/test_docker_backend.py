@@ -122,6 +122,15 @@ def test_limits(start: Start) -> None:
     assert said(box, "echo fine") == "fine\n"
 
 
+def test_little_memory_is_kept_from_commands_and_not_from_the_runtime(start: Start) -> None:
+    # The runtime starts every process of a container under the container's own limits, and needs more than this.
+    for _ in range(5):
+        box = start(limits=Limits(memory_bytes=32 << 20))
+        assert said(box, "ulimit -Hd; ulimit -Sd") == "32768\n32768\n"
+        assert "MemoryError" in said(box, "python3 -c 'x = bytearray(40 << 20)'; true")
+        assert box.run("ulimit -d 65536").status == 1
+
+
 FILLERS = {
     "nameless": """python3 -c '
 import os, signal
