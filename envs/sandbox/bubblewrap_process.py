@@ -24,8 +24,10 @@ from pivotgym.envs.sandbox.host_base import Base
 from pivotgym.envs.sandbox.launcher import NAMESPACE_FD
 from pivotgym.envs.sandbox.layers import Chain
 from pivotgym.envs.sandbox.processes import (
+    STARVED,
     children,
     command_line,
+    is_busy,
     is_dying,
     is_zombie,
     number_inside,
@@ -368,8 +370,9 @@ class Running:
         """Bytes of memory its processes hold together; only looked at closely beyond ``enough``."""
         pids = self._below(self.init)
         rough = sum(resident(pid) for pid in pids)
-        # Pages that forked processes share count once a process there: ask the kernel for the fair share.
-        return rough if rough <= enough else sum(proportional(pid) for pid in pids)
+        # Pages that forked processes share count once a process there: ask the kernel for the fair share. What is
+        # being killed gives its memory back in a moment, and the next command is not to blame for it.
+        return rough if rough <= enough else sum(proportional(pid) for pid in pids if not is_dying(pid))
 
     def fair_memory(self) -> int:
         """Bytes of memory of all its processes, bubblewrap's own included, shared pages in fair parts."""
@@ -395,10 +398,8 @@ class Running:
             return f"background process: {', '.join(names)[:200]}"
         for pid in shells:
             with contextlib.suppress(OSError):
-                while redirected := _redirected(pid, supervisor):
-                    if time.monotonic() > until:
-                        return f"redirected {redirected} of the shell"
-                    time.sleep(0.001)  # bash redirects its own while it says its state
+                if redirected := _redirected_for_good(pid, supervisor, until):
+                    return f"redirected {redirected} of the shell"
                 opened = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208
                 extra = [number for number in opened if number not in _OWN_DESCRIPTORS and stays_open(pid, number)]
                 if extra:
@@ -467,6 +468,17 @@ class Running:
             found.append(now)
             queue += children(now)
         return found
+
+
+def _redirected_for_good(shell: int, supervisor: int | None, until: float) -> str:
+    """As :func:`_redirected`, without what bash redirects while it says its state: that takes longer where the machine
+    gives it no time."""
+    while True:
+        busy = is_busy(shell)  # asked first: what is seen of a shell at rest stays so
+        redirected = _redirected(shell, supervisor)
+        if not redirected or time.monotonic() > until + (STARVED if busy else 0.0):
+            return redirected
+        time.sleep(0.001)
 
 
 def _redirected(shell: int, supervisor: int | None) -> str:

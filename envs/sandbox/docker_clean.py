@@ -31,7 +31,7 @@ def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
     unknown = 0
     marked = {"label": f"{LABEL}=1"}
     with as_sandbox_error("removing what dead runs left"):
-        for found in _listed(client.containers, all=True, filters=marked):
+        for found in listed(client.containers, all=True, filters=marked):
             labels = found.get("Labels") or {}
             if labels.get(CACHE) == "1":
                 continue  # not made here: somebody runs such an image by hand, and its labels were taken over
@@ -40,7 +40,7 @@ def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
             if orphan and _removed(client.remove_container, found["Id"], v=True, force=True):
                 done.containers += 1
         left, kept = [], set()
-        everything = _listed(client.images, filters=marked, all=True)
+        everything = listed(client.images, filters=marked, all=True)
         parents = {found["Id"]: found.get("ParentId") for found in everything}
         for found in everything:
             labels = found.get("Labels") or {}
@@ -67,7 +67,7 @@ def sweep(client: APIClient, *, caches: bool = False) -> Cleaned:
     return done
 
 
-def _listed(function: Any, **options: Any) -> list[dict[str, Any]]:
+def listed(function: Any, **options: Any) -> list[dict[str, Any]]:
     """A listing. The daemon fails to make one where something goes meanwhile, as when two processes start and sweep."""
     from docker.errors import APIError
 

@@ -31,6 +31,7 @@ from pivotgym.envs.sandbox.docker_container import Container, ExecStream
 from pivotgym.envs.sandbox.docker_host_view import beyond_files, command_of
 from pivotgym.envs.sandbox.docker_identity import Identity
 from pivotgym.envs.sandbox.docker_images import Image
+from pivotgym.envs.sandbox.processes import STARVED, is_busy
 from pivotgym.envs.sandbox.session import ShellSession
 from pivotgym.envs.sandbox.watch import Guard
 
@@ -369,11 +370,14 @@ class DockerSandbox(Sandbox):
     def _beyond_files(self, *, wait: bool) -> str:
         """What lives on that no snapshot of files and shell state holds; empty for nothing."""
         until = time.monotonic() + (_GRACE if wait else 0.0)
-        while lost := self._lost_now():
-            if time.monotonic() >= until:
-                break
+        while True:
+            # Bash redirects its own output while it says its state, for longer where the machine gives it no time.
+            shells = self._stream.shells() if wait and self._stream is not None else ()
+            busy = any(map(is_busy, shells))  # asked first: what is seen of a shell at rest stays so
+            lost = self._lost_now()
+            if not lost or time.monotonic() >= until + (STARVED if busy else 0.0):
+                return lost
             time.sleep(0.005)
-        return lost
 
     def _lost_now(self) -> str:
         if self._stream is None:

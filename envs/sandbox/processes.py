@@ -37,6 +37,16 @@ def is_zombie(pid: int) -> bool:
     return not fields or fields[0] in (b"Z", b"X")
 
 
+def is_busy(pid: int) -> bool:
+    """Whether a process is at work, or would be if it had a processor: not waiting for anything but the disk."""
+    fields = stat_fields(pid)
+    return bool(fields) and fields[0] in (b"R", b"D")
+
+
+STARVED = 5.0
+"""Seconds that a shell which is busy gets to come to rest, where one at rest gets none."""
+
+
 def is_dying(pid: int) -> bool:
     """Whether a process has ended or was sent the signal that ends it."""
     pending = 0

@@ -10,6 +10,7 @@ commands live on; the new session bash is put into the state that the old one ha
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import select
 import shlex
@@ -218,9 +219,9 @@ class ShellSession:
             if ending in ("exit", "shell_exit") and not self._transport.alive():
                 raise ShellDied
             if ending not in ("exit", "shell_exit"):
-                self._kill(before, output, wait=ending != "shell_killed")
+                self._kill(before, nonce, output, wait=ending != "shell_killed")
         except ShellDied:
-            output.add(bytes(self._pending))
+            output.add(_unmarked(self._pending, nonce))
             self.dead, status = True, None
             ending = "shell_killed" if ending in ("exit", "shell_exit") else ending
         if ending != "exit":
@@ -241,20 +242,12 @@ class ShellSession:
         marks = (b"\0" + nonce + b" ", b"\0" + self._nonce + b" ")
         keep = max(map(len, marks)) - 1
         heard = looked = began
+        reached: Ending | None = None  # a limit; what had come by then is still looked at
         while True:
-            for mark in marks:
-                at = self._pending.find(mark)
-                close = self._pending.find(b"\0", at + len(mark)) if at >= 0 else -1
-                if close >= 0:
-                    output.add(bytes(self._pending[:at]))
-                    word = bytes(self._pending[at + len(mark) : close])
-                    del self._pending[: close + 1]
-                    # The command can write to the stream: what is no status is taken for one that says so.
-                    number = int(word) if word.isdigit() and len(word) < 4 else 255
-                    if mark is marks[0]:
-                        return "exit", number
-                    killed = 128 < number < 160  # 128 + a signal's number
-                    return ("shell_killed" if killed else "shell_exit"), (None if killed else number)
+            if (ended := self._take_mark(marks, output)) is not None:
+                return ended
+            if reached is not None:
+                return reached, None
             # What may be the beginning of a mark stays; a mark whose end is missing stays whole.
             at = min((at for mark in marks if (at := self._pending.find(mark)) >= 0), default=-1)
             cut = at if at >= 0 and len(self._pending) - at < 64 else len(self._pending) - keep
@@ -263,16 +256,33 @@ class ShellSession:
                 del self._pending[:cut]
             now = time.monotonic()
             if now - began >= timeout:
-                return "timeout", None
-            if idle_timeout is not None and now - heard >= idle_timeout:
-                return "idle", None
-            if watch is not None and now - looked >= _TICK:
+                reached = "timeout"
+            elif watch is not None and now - looked >= _TICK:
                 looked = now
-                exceeded = watch()
-                if exceeded is not None:
-                    return exceeded, None
-            if self._fill(min(_TICK, max(began + timeout - now, 0.001))):
+                reached = watch()
+            quiet = idle_timeout is not None and now - heard >= idle_timeout
+            if self._fill(0 if reached or quiet else min(_TICK, max(began + timeout - now, 0.001))):
                 heard = time.monotonic()
+            elif quiet and reached is None:
+                reached = "idle"
+
+    def _take_mark(self, marks: tuple[bytes, bytes], output: _Output) -> tuple[Ending, int | None] | None:
+        """The end that the first complete mark stands for, taken out of what has come; None where there is none."""
+        for mark in marks:
+            at = self._pending.find(mark)
+            close = self._pending.find(b"\0", at + len(mark)) if at >= 0 else -1
+            if close < 0:
+                continue
+            output.add(bytes(self._pending[:at]))
+            word = bytes(self._pending[at + len(mark) : close])
+            del self._pending[: close + 1]
+            # The command can write to the stream: what is no status is taken for one that says so.
+            number = int(word) if word.isdigit() and len(word) < 4 else 255
+            if mark is marks[0]:
+                return "exit", number
+            killed = 128 < number < 160  # 128 + a signal's number
+            return ("shell_killed" if killed else "shell_exit"), (None if killed else number)
+        return None
 
     def _read_state(self, nonce: bytes, until: float) -> Ending | None:
         """Takes in the state that follows a command's end mark; why not, where it does not come."""
@@ -294,7 +304,7 @@ class ShellSession:
         self.state = ShellState(text, _cwd(text) or self.state.cwd)
         return None
 
-    def _kill(self, keep: set[int], output: _Output, *, wait: bool) -> None:
+    def _kill(self, keep: set[int], nonce: bytes, output: _Output, *, wait: bool) -> None:
         """Kills what a command started and its shell, and takes in what is still said until that shell is dead."""
         until = time.monotonic() + _PATIENCE
         mark = b"\0" + self._nonce + b" "
@@ -304,11 +314,11 @@ class ShellSession:
             at = self._pending.find(mark)
             close = self._pending.find(b"\0", at + len(mark)) if at >= 0 else -1
             if close >= 0:
-                output.add(bytes(self._pending[:at]))
+                output.add(_unmarked(self._pending[:at], nonce))
                 del self._pending[: close + 1]
                 break
             if at < 0 and len(self._pending) > 1 << 16:
-                output.add(bytes(self._pending[:-64]))
+                output.add(_unmarked(self._pending[:-64], nonce))
                 del self._pending[:-64]
             if time.monotonic() > until:
                 raise ShellDied
@@ -350,6 +360,11 @@ class ShellSession:
         self._pending += output
         self._said += said[: max(_STATE_BYTES + 1 - len(self._said), 0)]
         return bool(output)
+
+
+def _unmarked(data: bytearray, nonce: bytes) -> bytes:
+    """Output without the end mark of a command that ended while it was being killed."""
+    return re.sub(rb"\x00%s \d+\x00" % nonce, b"", bytes(data))
 
 
 def _cwd(text: str) -> str | None:

