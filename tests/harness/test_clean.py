@@ -28,7 +28,7 @@ mark, live = sys.argv[1], []
 backend = get_backend("bubblewrap")
 for number in range(3):
     live.append(backend.start(SandboxConfig()))
-    live[-1].run(f"head -c 3000000 /dev/urandom > /root/kept; (exec -a {mark} sleep 1000) & sleep 0.1")
+    live[-1].run(f"head -c 3000000 /dev/urandom > /root/kept; (exec -a {mark} sleep 1000) & sleep 0.5")
 print("ready", flush=True)
 time.sleep(600)
 """

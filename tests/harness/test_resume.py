@@ -115,12 +115,12 @@ def test_a_killed_command_given_again_goes_on(start: Path, tmp_path: Path, stage
     lamps.tokenizer().save_pretrained(str(model))
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     if stage == "profile":
-        write_jsonl(tmp_path / "recorded.jsonl", lamps.trajectories(30, seed=2))
+        write_jsonl(tmp_path / "recorded.jsonl", lamps.trajectories(120, seed=2))
         words = ["profile", tmp_path / "recorded.jsonl", "--policy", model, "--rollouts", 4, "--max-tokens", 4]
         outs, again, results = (calm / "profile.jsonl", killed / "profile.jsonl"), [], "profile.jsonl"
         wanted = ["profile.jsonl", "profile.trajectories.jsonl"]
     else:
-        words = ["train", start / "pivots.jsonl", "--policy", model, "--steps", 12, "--batch", 4, "--group", 4]
+        words = ["train", start / "pivots.jsonl", "--policy", model, "--steps", 30, "--batch", 4, "--group", 4]
         words += ["--max-tokens", 4, "--save-every", 2, "--eval-every", 4, "--lora.rank", 4, "--lr", 1e-2]
         outs, again, results = (calm, killed), ["--resume"], "metrics.jsonl"
         wanted = ["metrics.jsonl", "summary.json", "final/adapter_model.safetensors"]

@@ -164,7 +164,7 @@ def test_a_timeout(server: str) -> None:
     started = time.monotonic()
     with pytest.raises(EndpointError, match="after 2 attempts"):
         policy(server, attempts=2, timeout=0.3).sample([ask("hello")])
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 def test_an_endpoint_that_is_down() -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
-from needs import missing
+from downloads import source_distribution
 
 from pivotgym.envs.repo.tasks import RepoTask
 from pivotgym.envs.terminal.tasks import Setup
@@ -31,20 +29,8 @@ BLOB = "ad388c7"
 
 def source_files(folder: Path) -> dict[str, bytes]:
     """The release's files by path, ``fields.py`` as before the fix; the test skips where no index can be reached."""
-    command = [sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*command, "-q", "-d", str(folder), f"marshmallow=={RELEASE}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    found = sorted(folder.glob("*.tar.gz"))
-    if done.returncode != 0 or not found:
-        missing(f"the source distribution of marshmallow {RELEASE} cannot be had: {done.stdout.strip()[-200:]}")
     files = {}
-    with tarfile.open(found[0]) as archive:
+    with tarfile.open(source_distribution("marshmallow", RELEASE, folder)) as archive:
         for member in archive:
             name = member.name.partition("/")[2]
             content = archive.extractfile(member) if member.isreg() else None

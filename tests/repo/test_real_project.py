@@ -18,6 +18,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from downloads import source_distribution
 from needs import missing
 from planted import git
 
@@ -73,15 +74,7 @@ def releases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     kept = Path(cache.mkdir("pivotgym-sdists")) if cache is not None else tmp_path_factory.mktemp("sdists")
     folder = tmp_path_factory.mktemp("releases")
     for version in (OLD, NEW):
-        archive = kept / f"{PROJECT}-{version}.tar.gz"
-        if not archive.exists():
-            # No dependency and no build: only the archive is wanted.
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-            command += ["--no-build-isolation", "--disable-pip-version-check", "-d", str(kept), f"{PROJECT}=={version}"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-            if not archive.exists():
-                missing(f"{PROJECT} {version} cannot be downloaded: {done.stderr.strip()[-300:]}")
-        with tarfile.open(archive) as file:
+        with tarfile.open(source_distribution(PROJECT, version, kept)) as file:
             file.extractall(folder, filter="data")
     return {version: folder / f"{PROJECT}-{version}" for version in (OLD, NEW)}
 

@@ -23,6 +23,7 @@ from pivotgym.envs.sandbox import (
 )
 from pivotgym.envs.sandbox.docker import DEFAULT_IMAGE, DockerBackend
 from pivotgym.envs.sandbox.docker_changes import Differ
+from pivotgym.envs.sandbox.docker_clean import listed
 from pivotgym.envs.sandbox.docker_host_view import HostView
 from pivotgym.envs.sandbox.docker_sandbox import DockerSandbox, DockerState
 
@@ -190,7 +191,7 @@ def test_killing_without_being_root_beside_the_daemon(
         monkeypatch.setattr(HostView, "send", refuse)
     box = start(hostname=f"other-{where.replace(' ', '-')}")  # none from the pool
     box.run("x=1; cd /tmp; echo kept > file")
-    result = box.run("echo begun; sleep 100 & sleep 100", timeout=0.5)
+    result = box.run("echo begun; sleep 100 & sleep 100", timeout=2.0)
     assert (result.output, result.ending) == ("begun\n", "timeout")
     assert said(box, "pwd; echo $x; cat file; cat /proc/[0-9]*/comm | grep -c sleep") == "/tmp\n1\nkept\n0\n"
     box.run("sleep 77 &")
@@ -217,7 +218,7 @@ def test_files_the_daemon_makes_travel_too(start: Start, docker: DockerBackend) 
 
 def test_images_live_as_long_as_somebody_holds_them(start: Start, docker: DockerBackend) -> None:
     def images() -> set[str]:
-        found = docker.client.images(filters={"label": "pivotgym=1"})
+        found = listed(docker.client.images, filters={"label": "pivotgym=1"})
         return {tag for image in found for tag in image["RepoTags"] or ()}
 
     box = start()

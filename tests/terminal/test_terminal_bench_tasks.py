@@ -162,7 +162,11 @@ REWARDS = [
 
 @pytest.mark.parametrize(("test", "reward", "reason"), REWARDS, ids=[case[2] + case[0][:12] for case in REWARDS])
 def test_rewards_as_the_tests_write_them(test: str, reward: float, reason: str, tmp_path: Path) -> None:
-    task = variant(tmp_path, test=f"#!/bin/bash\n{test}\n", config="[verifier]\ntimeout_sec = 1.0\n")
+    task = variant(
+        tmp_path,
+        test=f"#!/bin/bash\n{test}\n",
+        config=f"[verifier]\ntimeout_sec = {1 if 'took more' in reason else 20}.0\n",
+    )
     earned, judged, _ = play(task, [])
     assert (earned, judged["reason"]) == (reward, reason)
 

@@ -86,16 +86,16 @@ def test_commands_apart_share_no_shell(env: AgentEnv) -> None:
 
 
 def test_a_command_that_takes_too_long_leaves_the_session_usable(env: AgentEnv) -> None:
-    begin(env, timeout=0.7)
+    begin(env, timeout=3)
     env.advance(bash("y=1"))
-    assert shown(env, bash("echo begun; sleep 30")) == "begun\n[killed: it ran for more than 0.7 s]"
+    assert shown(env, bash("echo begun; sleep 30")) == "begun\n[killed: it ran for more than 3 s]"
     assert shown(env, bash("echo $y")) == "1\n"
 
 
 def test_silence_is_ended(backend: str) -> None:
-    with closing(make(backend=backend, idle_timeout=0.5)) as env:
+    with closing(make(backend=backend, idle_timeout=3)) as env:
         begin(env)
-        assert shown(env, bash("echo begun; sleep 30")) == "begun\n[killed: no output for 0.5 s]"
+        assert shown(env, bash("echo begun; sleep 30")) == "begun\n[killed: no output for 3 s]"
 
 
 def test_a_shell_that_exits_comes_back(env: AgentEnv) -> None:

@@ -58,7 +58,7 @@ def recordings(backend: str) -> list[Trajectory]:
     commands = [bash("id -u; cd /; v=1"), bash("pwd; echo v$v; touch f; cat /root/secret"), bash("ls"), say("none")]
     with closing(make(backend=backend, snapshots=SnapshotStore())) as env:
         tasks = {task.id: task for task in env.tasks()}
-        quick = tasks["small-1"].model_copy(update={"data": {**tasks["small-1"].data, "timeout": 1.5}})
+        quick = tasks["small-1"].model_copy(update={"data": {**tasks["small-1"].data, "timeout": 4}})
         return [
             record(env, "small-0", files, "files"),
             record(env, quick, python, "python"),
