@@ -114,6 +114,7 @@ class Slot:
         start = start_of(kind, preload)
         if self.at(start):
             return self.alive
+        self.origins |= self.tab.visited
         if self.soiled is not None or not self.alive or len(self.origins) > 1:
             return False
         try:
@@ -149,6 +150,7 @@ class Slot:
             await asyncio.gather(
                 tab.evaluate("try { sessionStorage.clear(); window.name = ''; } catch {}"),
                 tab.call(self.context.clear_cookies()),
+                tab.send("Network.clearBrowserCache"),
                 *(
                     tab.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
                     for origin in self.origins
@@ -156,6 +158,7 @@ class Slot:
             )
         self.bare = False
         self.origins.clear()
+        tab.visited.clear()
         self.asides.clear()
 
     async def _stand(self, preload: Preload | None) -> None:

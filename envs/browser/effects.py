@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pivotgym.envs.trajectory import JsonObject, canonical_json
 
-LISTS = ("tree", "tabs", "cookies", "told", "dialogs")
+LISTS = ("tree", "tabs", "cookies", "told", "dialogs", "downloads")
 """Parts compared line by line; of the others each value."""
 POSITION = ("focus", "mouse", "scroll", "selection", "clipboard", "now", "dialogs", "dom", "active")
 """Parts that say where the agent stands on the page rather than what the page has become."""
@@ -49,6 +49,7 @@ def content_of(state: JsonObject) -> JsonObject:
         "fields": {str(number): fields[name] for number, name in enumerate(ordered)},
         "storage": state["storage"],
         "cookies": state["cookies"],
+        "downloads": state["downloads"],
     }
 
 

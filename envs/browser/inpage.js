@@ -113,7 +113,7 @@
   const drawn = () => new N.Promise((go) => { N.frame(() => go()); N.setTimeout(go, 500); });
   // What comes to lie under the mouse without a movement is told so with one of the next frames, whenever that is.
   const leftOf = getter(MouseEvent.prototype, "clientX"), topOf = getter(MouseEvent.prototype, "clientY");
-  let mouse = null, over = null;
+  let mouse = null, over = null, toShow = false;
   const see = (event) => {
     if (!event.isTrusted) return;
     mouse = [leftOf(event), topOf(event)];
@@ -143,6 +143,9 @@
     if (document.readyState !== "complete" && !anyway) return "loading";
     if (passed === step) return "";
     passed = step;
+    // Whoever listens to scrolling, or watches what comes into view, is told with the next frame, and then acts.
+    for (let frames = toShow ? 2 : 0; frames > 0; frames--) await drawn();
+    toShow = false;
     await hovered();
     await refocus();
     const target = now + ms, began = N.wall();
@@ -249,7 +252,7 @@
   };
   const born = window.top !== window ? null : {
     url: location.href, referrer: document.referrer, name: window.name, opened: window.opener !== null,
-    local: whole("localStorage"), session: whole("sessionStorage"),
+    local: whole("localStorage"), session: whole("sessionStorage"), state: history.state !== null,
   };
   let actions = 0;
 
@@ -438,7 +441,19 @@
     element.focus();
     return true;
   };
-  const scroll = (x, y) => { window.scrollBy({ left: x, top: y, behavior: "instant" }); return true; };
+  // As the wheel does: what lies under the mouse and can be scrolled that way, else what it lies in, else the page.
+  const scroll = (x, y) => {
+    let element = mouse ? atPoint(document, mouse[0], mouse[1]) : null;
+    for (; element && element !== document.body && element !== document.documentElement; element = element.parentElement) {
+      const style = styleOf(element), left = element.scrollLeft, top = element.scrollTop;
+      if (!/auto|scroll/.test(style.overflowX + style.overflowY)) continue;
+      if (/auto|scroll/.test(style.overflowX)) element.scrollBy({ left: x, behavior: "instant" });
+      if (/auto|scroll/.test(style.overflowY)) element.scrollBy({ top: y, behavior: "instant" });
+      if (element.scrollLeft !== left || element.scrollTop !== top) return (toShow = true);
+    }
+    window.scrollBy({ left: x, top: y, behavior: "instant" });
+    return (toShow = true);
+  };
   const acts = { point, fill, choose, upload, focus, scroll };
 
   // The page's state ------------------------------------------------------------------------------------------------
@@ -457,7 +472,8 @@
       const store = window[which];
       for (let index = 0; index < store.length; index++) {
         const key = store.key(index);
-        found[key] = N.String(store.getItem(key)).slice(0, 10000);
+        const value = N.String(store.getItem(key));
+        found[key] = value.length > 10000 ? `${value.slice(0, 10000)}… ${hash(value)}` : value;
       }
     } catch { /* a document without an origin has none */ }
     return found;

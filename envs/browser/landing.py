@@ -84,7 +84,7 @@ def requested(born: JsonObject, requests: Sequence[DocumentRequest], cookies: Se
         requests: the last ones for documents.
         cookies: the browser's now.
     """
-    if born["name"] or born["opened"] or born["local"] is None or born["session"] is None:
+    if born["name"] or born["opened"] or born["state"] or born["local"] is None or born["session"] is None:
         return None
     address = str(born["url"]).partition("#")[0]
     found = next((one for one in reversed(requests) if one.url == address), None)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from pivotgym.envs.browser.engine import BrowserError
 from pivotgym.envs.browser.tasks import Answer, Request, Site
 
 MAX_REQUEST = 64 * 1024 * 1024
@@ -29,6 +30,7 @@ _IDLE_SECONDS = 300.0
 SLOW_SECONDS = 0.02
 """Sites that take longer for an answer, on average, answer in threads of their own: handing a request to one costs more
 than most sites need, but meanwhile nobody else's pages are served."""
+OVERDUE_SECONDS = 1.0
 _pace: dict[type, float] = {}
 """Seconds an answer takes, by the site's class. It decides where an answer is made, never what it is or its order."""
 
@@ -57,6 +59,7 @@ class SiteHost:
 
     Attributes:
         documents: the last requests for documents, frames' included, the newest last.
+        failure: what the site raised; no page's doing, and nothing that comes after it can be believed.
     """
 
     def __init__(self, site: Site | None) -> None:
@@ -64,20 +67,27 @@ class SiteHost:
         self.lock = threading.Lock()
         self._turn = asyncio.Lock()  # its waiters go in the order of arrival
         self.missing: list[str] = []
+        self.failure: Exception | None = None
+        self._waiting: list[float] = []  # since when requests wait for their answers
         self.documents: deque[DocumentRequest] = deque(maxlen=_DOCUMENTS)
 
     async def answered(self, request: Request, url: str) -> Answer:
         """As :meth:`answer`, one request after the other, without holding up other sites for long."""
-        async with self._turn:
-            kind, began = type(self.site), time.monotonic()
-            known = _pace.get(kind)
-            if known is not None and known > SLOW_SECONDS:
-                answer = await asyncio.to_thread(self.answer, request, url)
-            else:
-                answer = self.answer(request, url)
-            took = time.monotonic() - began
-            _pace[kind] = took if known is None else 0.8 * known + 0.2 * took
-            return answer
+        asked = time.monotonic()
+        self._waiting.append(asked)
+        try:
+            async with self._turn:
+                kind, began = type(self.site), time.monotonic()
+                known = _pace.get(kind)
+                if known is not None and known > SLOW_SECONDS:
+                    answer = await asyncio.to_thread(self.answer, request, url)
+                else:
+                    answer = self.answer(request, url)
+                took = time.monotonic() - began
+                _pace[kind] = took if known is None else 0.8 * known + 0.2 * took
+                return answer
+        finally:
+            self._waiting.remove(asked)
 
     def answer(self, request: Request, url: str) -> Answer:
         """The site's answer, or an error page that is noted."""
@@ -91,13 +101,25 @@ class SiteHost:
                 if "upgrade-insecure-requests" in request.headers:
                     self._note(request, url)
                 found = self.site.handle(request)
-        except Exception as error:  # a site of our own that raises is a bug there, and the page sees a server error
+        except Exception as error:  # the page sees a server error, and whoever asked for the turn gets this one
+            self.failure = error
             return self._refuse(500, url, f"the site raised {type(error).__name__}: {error}")
         if found is None:
             return self._refuse(404, url, "not served")
         if len(found.body) > MAX_RESPONSE:
             return self._refuse(502, url, f"larger than {MAX_RESPONSE} bytes")
         return found
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a request has waited for its answer for more than :data:`OVERDUE_SECONDS`."""
+        return bool(self._waiting) and time.monotonic() - min(self._waiting) > OVERDUE_SECONDS
+
+    def check(self) -> None:
+        """Raises BrowserError where the site raised while it answered: the disk is full, or it has a bug."""
+        if self.failure is not None:
+            error = self.failure
+            raise BrowserError(f"the site raised {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Ends the site, once it has answered what it is being asked; nothing is served from then on."""

@@ -146,8 +146,11 @@ class Session:
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
         self.tabs, self.active = [slot.tab], slot.tab
-        slot.tab.on_window, slot.tab.on_socket = self._window, self._host.refuse_socket
+        slot.tab.on_window, slot.tab.on_socket, slot.tab.owed = self._window, self._host.refuse_socket, self._owes
         return slot
+
+    def _owes(self) -> bool:
+        return self._host.overdue
 
     def past(self) -> None:
         """Somebody asks for the pages before. Raises Shallow where this session did not go through them."""
@@ -180,6 +183,7 @@ class Session:
         if slot is None:
             return
         slot.tab.on_window = slot.tab.on_socket = None
+        slot.tab.owed = lambda: False
         with contextlib.suppress(Exception):
             slot.context.remove_listener("page", self._appeared)
         for task in list(self._attaching):
@@ -235,7 +239,7 @@ class Session:
     async def _attach(self, page: Page) -> None:
         with contextlib.suppress(Exception):
             tab = await Tab.attach(page)
-            tab.on_window, tab.on_socket = self._window, self._host.refuse_socket
+            tab.on_window, tab.on_socket, tab.owed = self._window, self._host.refuse_socket, self._owes
             self.tabs.append(tab)
             self.active = tab
 
@@ -328,9 +332,12 @@ class Session:
             first = None
         self.clipboard = self.active.clipboard
         self._note_origin()
+        self._host.check()
 
     def _note_origin(self) -> None:
         slot = self._slot
+        if slot is not None:
+            slot.origins.update(*(tab.visited for tab in self.tabs))
         if slot is not None and "://" in self.active.url:
             parts = urlsplit(self.active.url)
             if parts.scheme not in ("http", "https", "chrome-error"):
@@ -379,6 +386,7 @@ class Session:
             "dom": report["dom"],
             "told": list(self.told),
             "dialogs": [report["said"], report["saidInAll"]],
+            "downloads": [name for one in self.tabs for name in one.downloads],
             "task": report["task"],
         }
         head = [f"URL: {url}", f"Title: {title}"]

@@ -8,8 +8,9 @@ import json
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from pivotgym.envs.browser.engine import BrowserGone
+from pivotgym.envs.browser.engine import BrowserError, BrowserGone
 from pivotgym.envs.browser.tree import Line, PageMoved, read_snapshot, tree_lines
 from pivotgym.envs.trajectory import JsonObject
 
@@ -27,6 +28,7 @@ MAX_TEXT = 5_000_000
 """Characters of text in a page an agent can be shown."""
 _REQUEST_SECONDS = 1.0
 _RESPONSE_SECONDS = 3.0
+_DEBT_SECONDS = 60.0
 _GONE = ("has been closed", "crashed", "Connection closed", "disconnected", "Browser closed", "Session closed")
 _MOVED = ("context was destroyed", "Cannot find context", "navigated or closed", "Cannot find execution context")
 
@@ -61,6 +63,9 @@ class Tab:
         self.downloads: list[str] = []
         self.on_window: Callable[[], None] | None = None
         self.on_socket: Callable[[str], None] | None = None
+        self.owed: Callable[[], bool] = lambda: False
+        """Whether this process has long owed an answer to something that a page of it asked for."""
+        self._excused = 0.0
         self._loading: set[str] = set()
         self._requested: dict[str, float] = {}
         self._requests: set[str] = set()
@@ -74,6 +79,8 @@ class Tab:
         self.closed = False
         self.url, self.title, self.clipboard = "about:blank", "", ""
         self.born: JsonObject | None = None
+        self.visited: set[str] = set()
+        """Origins that its documents came from, those of frames and of pages that only led on to others too."""
 
     @classmethod
     async def attach(cls, page: Page) -> Tab:
@@ -104,6 +111,9 @@ class Tab:
 
         def replaced(found: JsonObject) -> None:
             self._documents += "parentId" not in found["frame"]
+            parts = urlsplit(str(found["frame"].get("url", "")))
+            if parts.scheme in ("http", "https"):
+                self.visited.add(f"{parts.scheme}://{parts.netloc}")
 
         def requested(found: JsonObject) -> None:
             if found.get("disposition", "currentTab") == "currentTab" and found.get("delay", 0) < 1:
@@ -240,7 +250,7 @@ class Tab:
                 self.clipboard, self.url, self.title, saves = found[3:]
                 await self._wait_for_download(saves)
                 return
-            if time.monotonic() > deadline:
+            if self._late(deadline, SETTLE_SECONDS):
                 raise PageFault("page_restless", "the page did not settle in time")
 
     async def _wait_for_loads(self, deadline: float) -> None:
@@ -251,16 +261,31 @@ class Tab:
                 raise PageFault("page_restless", f"the page loaded {MAX_LOADS} documents one after the other")
             if self.dead is not None:
                 raise BrowserGone(self.dead)
-            now = time.monotonic()
+            late, now = self._late(deadline, SETTLE_SECONDS), time.monotonic()
             for frame, since in list(self._requested.items()):
                 if now - since > _REQUEST_SECONDS:  # cancelled: nothing says so
                     del self._requested[frame]
-            if now > deadline:
+            if late:
                 await self._stop_loading()
                 raise PageFault("page_restless", "the page went on loading")
             if self._loading or self._requested:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._change(), 0.25)
+
+    def _late(self, deadline: float, more: float) -> bool:
+        """Whether the page's time is up. A slow server of ours is not its fault: that is waited for, and the page gets
+        ``more`` seconds from then on.
+
+        Raises:
+            BrowserError: it takes too long.
+        """
+        now = time.monotonic()
+        if now > deadline and self.owed():
+            if now > deadline + _DEBT_SECONDS:
+                raise BrowserError("the site does not answer")
+            self._excused = now
+            return False
+        return now > max(deadline, self._excused + more)
 
     async def _stop_loading(self) -> None:
         with contextlib.suppress(Exception):
@@ -280,7 +305,7 @@ class Tab:
         while self._requests and not self._loading and not self._requested:
             if self.dead is not None:
                 raise BrowserGone(self.dead)
-            if time.monotonic() > deadline:
+            if self._late(deadline, 0.0):
                 self._requests.clear()  # one whose end nobody tells
                 return
             with contextlib.suppress(TimeoutError):
