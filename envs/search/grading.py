@@ -28,7 +28,8 @@ _MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
-_HONORIFICS = r"(?:dr|mr|mrs|ms|miss|prof|professor|sir|dame|lady|lord|captain|capt)\.? "
+# Before a whole name only: without them Lady Gaga and Captain America are somebody else.
+_HONORIFICS = r"(?:dr|mr|mrs|ms|miss|prof|professor|sir|dame|lady|lord|captain|capt)\.? (?=\S+ \S)"
 _LABEL = re.compile(
     r"(?:^|(?<=[\s.*#>]))(?:my |the |so,? |therefore,? |thus,? )?(?:final |exact |correct |short )?answer"
     r"(?: to the question)?\s*(?:\*{1,2}|_{1,2})?\s*(?:is|was|:|=|-)\s*:?\s*",
@@ -37,7 +38,10 @@ _LABEL = re.compile(
 _LEAD = re.compile(
     # Not in any case: AT and IT are names.
     r"^(?:[Ii]t|[Tt]his|[Tt]hat|[Hh]e|[Ss]he|[Tt]hey|[Tt]here) (?:is|was|were|are) (?:called |named |in )?|"
-    r"^(?:[Ii]t's|[Tt]hat's) (?:called |named |in )?|"
+    r"^(?:[Ii]t's|[Tt]hat's) (?:called |named |in )?"
+)
+_PAIR = re.compile(r"[^,;&]+, (?!and\b)[^,;&]+")
+_PLACE = re.compile(
     r"^(?:[Ii]n|[Oo]n|[Aa]t|[Bb]y|[Ff]rom|[Ss]ince|(?:[Tt]he )?[Yy]ear(?: of)?) (?=\S)",
 )
 
@@ -61,7 +65,8 @@ def matches(given: str, expected: str) -> bool:
     Equal are: letter case, accents, punctuation, dashes and quotes; leading articles, ``in``, ``it is``, titles of
     persons (``Dr``); ``Last, First`` and ``First Last``; a date in any unambiguous spelling; a number in digits,
     words, with thousands separators or a multiplier (``1.2 million``), with the same unit in another spelling, or with
-    a unit on one side only; lists of the same things in another order. A part of an answer, or an answer with more to
+    a unit on one side only; lists of the same things in another order, but for two
+    things with a comma alone between them. A part of an answer, or an answer with more to
     it, is another answer.
     """
     one, other = unwrap(given), unwrap(expected)
@@ -73,11 +78,16 @@ def matches(given: str, expected: str) -> bool:
     number, other_number = _quantity(one), _quantity(other)
     if number is not None or other_number is not None:
         return number is not None and other_number is not None and _same_quantity(number, other_number)
-    if _key(one) == _key(other):
-        return bool(_key(one))
-    if _turned(one) == _key(other) or _key(one) == _turned(other):
+    ours, theirs = {_key(one), _key(one, whole=True)}, {_key(other, whole=True)}
+    if "," not in other:
+        ours |= {_turned(one)}
+    if "," not in one:
+        theirs |= {_turned(other)}
+    if (ours & theirs) - {""}:
         return True
     parts, other_parts = _list(one), _list(other)
+    if _PAIR.fullmatch(one) and _PAIR.fullmatch(other):
+        return False  # Paris, Texas is a place, and no list
     return len(parts) > 1 and parts == other_parts
 
 
@@ -118,21 +128,26 @@ def _plain(text: str) -> str:
     return "".join(one for one in folded if not unicodedata.combining(one)).replace("ø", "o").replace("ł", "l")
 
 
-def _bare(text: str) -> str:
-    """Without what may stand before an answer."""
+def _bare(text: str, *, whole: bool = False) -> str:
+    """Without what may stand before an answer; ``whole`` keeps words that say where or when."""
     text = " ".join(text.split())
     for _ in range(4):
         before = text
         text = _LEAD.sub("", text)
+        text = text if whole else _PLACE.sub("", text)
         text = re.sub(r"^(?:the|an|a) (?=\S)", "", text, flags=re.IGNORECASE)
         if text == before:
             break
     return text
 
 
-def _key(text: str) -> str:
-    """Equal for answers that are spelt differently only; empty where nothing but punctuation is left."""
-    plain = _plain(_bare(text))
+def _key(text: str, *, whole: bool = False) -> str:
+    """Equal for answers that are spelt differently only; empty where nothing but punctuation is left.
+
+    ``whole`` keeps words like ``in`` at the beginning: those of the expected answer belong to it (``From Hell``), while
+    a given answer may have them in addition.
+    """
+    plain = _plain(_bare(text, whole=whole))
     plain = re.sub(r"^" + _HONORIFICS, "", plain)
     plain = plain.replace("&", " and ").replace("%", " percent ")
     ordinal = number_of(plain, ordinals=True)
@@ -161,7 +176,7 @@ def _digits(word: str) -> str:
 def _turned(text: str) -> str:
     """The key of ``Last, First`` as ``First Last``; empty for another form."""
     found = re.fullmatch(r"([^,]+), ([^,]+)", text)
-    return _key(f"{found[2]} {found[1]}") if found and not re.search(r"\d", text) else ""
+    return _key(f"{found[2]} {found[1]}", whole=True) if found and not re.search(r"\d", text) else ""
 
 
 def _list(text: str) -> list[str]:

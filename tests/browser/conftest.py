@@ -13,6 +13,7 @@ from pivotgym.envs.snapshots import SnapshotStore
 
 WITHOUT_BROWSER = {"test_apps_pages.py", "test_apps_tasks.py"}
 MEASURED = {
+    "test_browser_between.py",
     "test_browser_brief.py",
     "test_browser_crash.py",
     "test_browser_har.py",

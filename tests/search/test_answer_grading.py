@@ -128,6 +128,10 @@ OTHER = [
     ("First I thought the answer is Paris. Final answer: Lyon", "Paris"),
     ("between 3 and 5", "3"),
     ("$5", "5 euros"),
+    ("Gaga", "Lady Gaga"),
+    ("America", "Captain America"),
+    ("Saigon", "Miss Saigon"),
+    ("Texas, Paris", "Paris, Texas"),
 ]
 
 
@@ -153,6 +157,13 @@ def test_spellings_match_in_either_direction(given: str, expected: str) -> None:
 @pytest.mark.parametrize(("given", "expected"), OTHER)
 def test_other_answers_differ_in_either_direction(given: str, expected: str) -> None:
     assert not matches(expected, given)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole"), [("Hell", "From Hell"), ("Last", "At Last"), ("Cold Blood", "In Cold Blood")]
+)
+def test_words_of_the_expected_answer_belong_to_it(part: str, whole: str) -> None:
+    assert matches(whole, whole) and not matches(part, whole)
 
 
 def test_an_alias_is_right_and_the_evidence_says_what_was_given() -> None:

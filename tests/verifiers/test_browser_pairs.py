@@ -128,7 +128,7 @@ def test_what_counts_of_a_state() -> None:
     state = {
         "url": "http://a.test/", "title": "A", "tabs": [["http://a.test/", "A"]], "active": 0,
         "tree": ["RootWebArea 'A'", "\tbutton 'Go', clickable, visible", "\tbutton 'Far', clickable"],
-        "fields": {"b2": "in a frame", "12": "later", "9": "first"}, "storage": {}, "cookies": [],
+        "fields": {"b2": "in a frame", "12": "later", "9": "first"}, "storage": {}, "cookies": [], "downloads": [],
         "focus": "9", "scroll": {}, "told": ["hello"],
     }  # fmt: skip
     moved = {**state, "focus": "12", "scroll": {"page": [0, 50]}, "told": [], "tree": [
