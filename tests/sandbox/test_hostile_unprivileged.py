@@ -63,6 +63,7 @@ QUICK: dict[str, dict[str, str]] = {
         "test_clean_says_what_it_removed": "",
     },
     "sandbox/test_protocol.py": {"test_": ""},
+    "sandbox/test_protocol_snapshots.py": {"test_": ""},
     "sandbox/test_layers.py": {
         "test_many_kept_states_are_what_one_long_session_is": "(0 or 1)",
         "test_times_and_permissions_survive_merging": "",

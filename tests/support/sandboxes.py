@@ -10,3 +10,10 @@ def taken(box: Sandbox) -> Snapshot:
     snapshot = box.snapshot()
     assert snapshot is not None, box.incomplete
     return snapshot
+
+
+def output(box: Sandbox, command: str) -> str:
+    """What a command that ends by itself prints."""
+    result = box.run(command)
+    assert result.ending == "exit", result
+    return result.output
