@@ -38,6 +38,8 @@ class Element:
     id: str
     clickable: bool = False
     visible: bool = False
+    drawing: bool = False
+    """Whether it is an ``svg``."""
 
 
 @dataclass
@@ -101,7 +103,7 @@ def _read_document(
             if types[position] == 1:
                 hidden.add(position)
             continue
-        element = Element(next(given), position in clickable)
+        element = Element(next(given), position in clickable, drawing=strings[names[position]] == "svg")
         box = boxes.get(position)
         if box is not None and box[2] > 0 and box[3] > 0:
             # Half of it has to be seen. A frame is taken to be as large as the window.
@@ -210,7 +212,8 @@ def _line(node: JsonObject, depth: int, above: str, document: Document, generic:
     clickable = element is not None and element.clickable
     if role == "generic" and not attributes and not (generic and clickable):
         return None
-    if role == "SvgRoot" and generic and not (name or attributes or clickable):
+    drawing = role == "SvgRoot" or (element is not None and element.drawing)
+    if drawing and generic and not (name or attributes or clickable):
         return None  # Chromium lists it or not by when it first looked: before the drawing's parts were there, or after
     text = f"{role} {name!r}"
     value = node.get("value", {}).get("value")

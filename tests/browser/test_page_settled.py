@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from web_pages import Agent
 
@@ -53,3 +55,21 @@ def test_the_tree_as_browsergym_writes_it(agent: Agent) -> None:
     assert any("spinbutton '' value=3," in line for line in shown)
     shown = [line.strip() for line in agent.open(page).splitlines()]
     assert any("spinbutton '' value='3'," in line for line in shown)
+
+
+def test_drawings_are_told_however_early_the_page_was_looked_at(agent: Agent) -> None:
+    # Chromium keeps what it took an empty drawing for: a page seen before it was drawn would differ from one seen after.
+    page = "<svg width=50 height=50>{}</svg><button onclick='draw()'>Draw</button><script>{}</script>"
+    parts = "<circle cx=9 cy=9 r=5></circle>"
+    late = agent.open(page.format("", f"draw = () => {{ document.querySelector('svg').innerHTML = '{parts}' }}"))
+    late = agent.click("button 'Draw'")
+    early = agent.open(page.format(parts, "draw = () => {}"))
+    early = agent.click("button 'Draw'")
+    assert without_ids(late) == without_ids(early) and "image" not in early
+    named = agent.open(page.format(parts, "").replace("<svg", "<svg aria-label=Chart"))
+    assert "image 'Chart', visible" in named
+    assert "image '', clickable" in agent.open(page.format(parts, "").replace("<svg", "<svg onclick='0'"))
+
+
+def without_ids(seen: str) -> str:
+    return re.sub(r"\[\w+\] ", "", seen.partition("RootWebArea")[2])
