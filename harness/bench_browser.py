@@ -85,7 +85,7 @@ class PeerMissing(InfrastructureError):
 
 
 def bench_browser(
-    repeats: int = 20,
+    repeats: int = 5,
     peer_python: Path | None = None,
     peer_chromium: Path | None = None,
     *,
@@ -112,11 +112,12 @@ def bench_browser(
         env = stack.enter_context(closing(BrowserEnv(snapshots=SnapshotStore())))
         # Each round has another seed and goes through all pages: nothing timed was opened or prepared before, but for
         # what the rows' names say.
+        began = time.monotonic()
         for number in range(repeats + 1):
-            tell(f"round {number} of {repeats}")
+            left = (time.monotonic() - began) / max(1, number) * (repeats + 1 - number) / 60
+            tell(f"round {number} of {repeats}" + (f", about {left:.0f} min to go" if number else " (not counted)"))
             found = _round(env, SEED + number)
             for name, moves in TASKS.items():
-                tell(f"round {number} of {repeats}: {name} in BrowserGym")
                 beside = peer.round(name, moves, SEED + number) if peer is not None else None
                 if number:
                     _note(ours, theirs, ratios, found[name], beside)
@@ -128,7 +129,7 @@ def bench_browser(
             theirs.add("memory of one environment", peer.memory(), "MB")
     tell(f"{AT_ONCE} environments at once")
     shutdown()  # memory counts from a fresh browser on
-    _at_once(ours, max(2, repeats // 4))
+    _at_once(ours, max(len(TASKS), repeats))
     return [*ours.rows(), *theirs.rows(), *ratios.rows()]
 
 

@@ -13,9 +13,12 @@ from tyro.conf import Positional, arg
 from pivotgym.envs.errors import BadInput
 from pivotgym.harness.bench_train_config import TrainBenchConfig
 from pivotgym.harness.commands import OUT, read_options, tasks_of, write_figures
+from pivotgym.harness.console import doing
 from pivotgym.harness.demo import DemoConfig
 
 REPEATS = 30
+BROWSER_REPEATS = 5
+"""Rounds of four pages each, two minutes long with BrowserGym beside."""
 
 if TYPE_CHECKING:
     from pivotgym.harness.figures import Figure  # brings the sandboxes with it
@@ -58,7 +61,7 @@ class Bench:
     (precision and recall on labelled actions at terminals and on pages), train (an optimiser step beside the padded
     batch's and TRL's)"""
     repeats: int | None = None
-    """timed runs of each; by default 30, of train 5"""
+    """timed runs of each; by default 30, of train 5, of browser 5 rounds of four pages each"""
     domains: tuple[str, ...] = ()
     """tools: only these domains; sandbox, repo: only these backends; verifiers: only these sets of pairs (on pages:
     browser_tuned, browser_held_out, browser_hard)"""
@@ -105,10 +108,8 @@ class Bench:
         from pivotgym.harness.bench_repo import bench_repo, print_repo_rows
 
         missing: list[str] = []
-        with Console(stderr=True).status("") as status:
-            rows = bench_repo(
-                self.repeats or REPEATS, self.domains or None, tell=status.update, left_out=missing.append
-            )
+        with doing() as tell:
+            rows = bench_repo(self.repeats or REPEATS, self.domains or None, tell=tell, left_out=missing.append)
         print_repo_rows(rows, OUT)
         return self._end(rows, missing)
 
@@ -116,12 +117,12 @@ class Bench:
         from pivotgym.harness.bench_browser import bench_browser, print_browser_rows
 
         missing: list[str] = []
-        with Console(stderr=True).status("") as status:
+        with doing() as tell:
             rows = bench_browser(
-                self.repeats or REPEATS,
+                self.repeats or BROWSER_REPEATS,
                 self.peer_python,
                 self.peer_chromium,
-                tell=status.update,
+                tell=tell,
                 left_out=missing.append,
             )
         print_browser_rows(rows, OUT)
@@ -134,8 +135,8 @@ class Bench:
         from pivotgym.harness.bench_train import bench_train, print_train_rows
 
         missing: list[str] = []
-        with Console(stderr=True).status("") as status:
-            rows = bench_train(self.repeats or 5, self.train, tell=status.update, left_out=missing.append)
+        with doing() as tell:
+            rows = bench_train(self.repeats or 5, self.train, tell=tell, left_out=missing.append)
         print_train_rows(rows, OUT)
         return self._end(rows, missing, "--train.no-trl does without it")
 
@@ -155,10 +156,8 @@ class Bench:
         from pivotgym.harness.bench_sandbox import bench_sandbox, print_sandbox_rows
 
         missing: list[str] = []
-        with Console(stderr=True).status("") as status:
-            rows = bench_sandbox(
-                self.repeats or REPEATS, self.domains or None, tell=status.update, left_out=missing.append
-            )
+        with doing() as tell:
+            rows = bench_sandbox(self.repeats or REPEATS, self.domains or None, tell=tell, left_out=missing.append)
         print_sandbox_rows(rows, OUT)
         return self._end(rows, missing)
 

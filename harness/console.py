@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
@@ -58,6 +59,21 @@ def stages(console: Console | None = None) -> Iterator[StageProgress]:
     """A progress display on standard error."""
     with StageProgress(console or Console(stderr=True)) as progress:
         yield progress
+
+
+@contextmanager
+def doing(console: Console | None = None) -> Iterator[Callable[[str], None]]:
+    """Shows what is being done, as a line that changes; a line each where standard error is no terminal.
+
+    Yields:
+        What takes the text.
+    """
+    shown = console or Console(stderr=True)
+    if not shown.is_terminal:
+        yield lambda text: shown.print(text, highlight=False, markup=False, soft_wrap=True)
+        return
+    with shown.status("") as status:
+        yield lambda text: status.update(escape(text))
 
 
 _SHOWN = ("pivots", "reward", "reward_mean", "loss", "groups", "kl", "success", "errors", "excluded")
