@@ -58,7 +58,7 @@ def test_the_tree_as_browsergym_writes_it(agent: Agent) -> None:
 
 
 def test_drawings_are_told_however_early_the_page_was_looked_at(agent: Agent) -> None:
-    # Chromium keeps what it took an empty drawing for: a page seen before it was drawn would differ from one seen after.
+    # Chromium keeps what it took an empty drawing for: a page seen before it was drawn would differ ever after.
     page = "<svg width=50 height=50>{}</svg><button onclick='draw()'>Draw</button><script>{}</script>"
     parts = "<circle cx=9 cy=9 r=5></circle>"
     late = agent.open(page.format("", f"draw = () => {{ document.querySelector('svg').innerHTML = '{parts}' }}"))
