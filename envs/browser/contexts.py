@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from pivotgym.envs.browser.cookies import LASTING_SECONDS
 from pivotgym.envs.browser.engine import BrowserGone, Engine
 from pivotgym.envs.browser.proxy import Proxy, SiteHost
 from pivotgym.envs.browser.tab import Tab
@@ -22,6 +23,8 @@ T = TypeVar("T")
 MAKE_SECONDS = 60.0
 """How long a context may take to be made."""
 _FIT_SECONDS = 10.0
+MAX_SAID = 20
+"""So many dialogs of one turn are kept."""
 LOCALE, TIME_ZONE = "en-US", "UTC"
 
 
@@ -68,6 +71,7 @@ class Slot:
         origins: the origins whose pages were open in it in this episode.
         soiled: why it must not be used again.
         asides: what its documents did beside their own state: ``history`` was asked, ``stores`` were written.
+        said: the dialogs that they and their frames raised in this turn, as kind and text.
         ready: the start page it stands at already, if any.
         used: an episode had it, and nothing was taken away of what that left.
         bare: it was seen that its episode stored nothing, and nothing was done since.
@@ -82,6 +86,7 @@ class Slot:
     origins: set[str] = field(default_factory=set)
     soiled: str | None = None
     asides: set[str] = field(default_factory=set)
+    said: list[tuple[str, str]] = field(default_factory=list)
     ready: tuple[str, float] | None = None
     used: bool = False
     bare: bool = False
@@ -160,6 +165,7 @@ class Slot:
         self.origins.clear()
         tab.visited.clear()
         self.asides.clear()
+        self.said.clear()
 
     async def _stand(self, preload: Preload | None) -> None:
         tab = self.tab
@@ -191,8 +197,8 @@ async def make(engine: Engine, kind: Kind) -> Slot:
     proxy = Proxy()
     address = await proxy.start(engine.listen(kind.image))
     try:
-        asides: set[str] = set()
-        context, tab, script = await _while_alive(browser, _furnished(browser, kind, address, asides))
+        asides, said = set[str](), list[tuple[str, str]]()
+        context, tab, script = await _while_alive(browser, _furnished(browser, kind, address, asides, said))
     except (Error, BrowserGone) as error:
         await proxy.stop()
         engine.lost(browser)
@@ -200,19 +206,19 @@ async def make(engine: Engine, kind: Kind) -> Slot:
     except BaseException:
         await proxy.stop()
         raise
-    return Slot(kind, context, proxy, tab, script, asides=asides)
+    return Slot(kind, context, proxy, tab, script, asides=asides, said=said)
 
 
 async def _script(context: BrowserContext, kind: Kind) -> AbstractAsyncContextManager[Any] | None:
     """Has every document of a context begin with our script; gives what takes that back."""
-    script = files("pivotgym.envs.browser").joinpath("inpage.js").read_text()
+    page, times = (files("pivotgym.envs.browser").joinpath(name).read_text() for name in ("inpage.js", "times.js"))
     found: AbstractAsyncContextManager[Any] | None
-    found = await context.add_init_script(f"{script}({kind.seed}, {kind.clock});")
+    found = await context.add_init_script(f"{page}({kind.seed}, {kind.clock});\n{times}({LASTING_SECONDS});")
     return found
 
 
 async def _furnished(
-    browser: Browser, kind: Kind, proxy: str, asides: set[str]
+    browser: Browser, kind: Kind, proxy: str, asides: set[str], said: list[tuple[str, str]]
 ) -> tuple[BrowserContext, Tab, AbstractAsyncContextManager[Any] | None]:
     """A context with its first tab."""
     context = await browser.new_context(
@@ -227,8 +233,14 @@ async def _furnished(
         ignore_https_errors=False,
         proxy={"server": proxy, "bypass": "<-loopback>"},
     )
+    def told(_: object, what: list[str]) -> None:
+        if what[0] != "dialog":
+            asides.add(what[0])
+        elif len(said) < MAX_SAID:
+            said.append((what[1], what[2]))
+
     # First: the script takes it away before a page's own scripts run.
-    await context.expose_binding("__pivotAside", lambda _, what: asides.add(str(what)[:20]))
+    await context.expose_binding("__pivotTell", told)
     script = await _script(context, kind)
     return context, await Tab.attach(await context.new_page()), script
 

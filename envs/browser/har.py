@@ -12,7 +12,8 @@ import json
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
@@ -59,6 +60,7 @@ class Archive:
         failed: requests that had no answer when it was recorded, blocked or cancelled ones.
         navigations: method and address of every document that was asked for in a tab, in order; where that led on to
             another address, the first one.
+        started: when it was recorded, in milliseconds since 1970; None where it does not say so.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,6 +86,7 @@ class Archive:
             if self._zip is not None:
                 self._zip.close()
         self.navigations = _navigations(entries, path)
+        self.started = _started(entries)
 
     def _text(self) -> str:
         if not zipfile.is_zipfile(self.path):
@@ -121,9 +124,10 @@ class Archive:
             return
         body = self._body(response.get("content") or {})
         headers = [
-            (str(header["name"]), str(header["value"]).replace("\n", " "))
+            (str(header["name"]), line)
             for header in response.get("headers", ())
             if str(header["name"]).lower() not in _DROPPED and not str(header["name"]).startswith(":")
+            for line in _lines(str(header["name"]), str(header["value"]))
         ]
         posted = self._body(request.get("postData") or {})
         answer = Answer(int(response["status"]), headers, body)
@@ -154,6 +158,21 @@ class Archive:
             raise ValueError(f"a body that is no regular file: {name}")
         self._take(size)
         return wanted.read_bytes()
+
+
+def _lines(name: str, value: str) -> list[str]:
+    """The values of one recorded header: some recorders write all cookies into one, a line each."""
+    return value.splitlines() if name.lower() == "set-cookie" else [value.replace("\n", " ")]
+
+
+def _started(entries: Sequence[JsonObject]) -> int | None:
+    """When the first of them was asked for, in milliseconds since 1970, where they say so."""
+    found: list[float] = []
+    for entry in entries:
+        with suppress(ValueError, OverflowError):
+            at = datetime.fromisoformat(str(entry.get("startedDateTime", "")))
+            found.append((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    return int(min(found) * 1000) if found else None
 
 
 def _digest(path: Path) -> str:
@@ -404,7 +423,7 @@ def har_task(path: str | Path, url: str | None = None, *, goal: str | None = Non
         path: the archive.
         url: where to start; by default the first page in it.
         goal: what the user asks.
-        fields: more of :class:`BrowserTask`'s.
+        fields: more of :class:`BrowserTask`'s; the pages' clock is the archive's unless it is among them.
 
     Raises:
         BadInput: no archive, or one without a page.
@@ -413,6 +432,8 @@ def har_task(path: str | Path, url: str | None = None, *, goal: str | None = Non
     start = url or archive.first_page
     if start is None:
         raise BadInput("the archive holds no page", file=path, field="log.entries")
+    if archive.started is not None:
+        fields.setdefault("clock", archive.started)
     definition = {"har": str(Path(path).resolve()), "sha256": archive.digest}
     spec = BrowserTask(
         set="recorded", name=urlsplit(start).netloc, url=start, goal=goal, definition=definition, **fields

@@ -195,11 +195,14 @@
   });
 
   // Dialogs and pop-ups ---------------------------------------------------------------------------------------------
-  let said = [], saidInAll = 0, opened = 0;
+  // They are told at once: frames and documents that are left by the same action are never asked what was said in them.
+  const tell = window.__pivotTell;
+  delete window.__pivotTell;
+  let saidInAll = 0, opened = 0;
   const MAX_SAID = 5, MAX_OPENED = 3;
   const say = (kind, message, reply) => {
-    saidInAll++;
-    if (said.length < MAX_SAID) said.push([kind, N.String(message ?? "").slice(0, 500)]);
+    const text = N.String(message ?? "").slice(0, 500);
+    if (saidInAll++ < MAX_SAID && tell) tell(["dialog", kind, text]);
     return reply;
   };
   patch(window, "alert", function alert(message) { say("alert", message); });
@@ -214,9 +217,8 @@
   // What came before ------------------------------------------------------------------------------------------------
   // A document can be opened again on its own as long as it does not ask for what a fresh tab lacks (`history`), and
   // keeps nothing where nobody looks (`stores`). Both are told at once: the document may be gone the next moment.
-  const tell = window.__pivotAside, told = pinned(new Map());
-  delete window.__pivotAside;
-  const aside = (what) => { if (tell && !told.has(what)) { told.set(what, true); tell(what); } };
+  const told = pinned(new Map());
+  const aside = (what) => { if (tell && !told.has(what)) { told.set(what, true); tell([what]); } };
   const telling = (owner, what, ...names) => {
     for (const name of owner ? names : []) {
       const found = N.Object.getOwnPropertyDescriptor(owner, name);
@@ -522,7 +524,7 @@
     return {
       ids: list, url: location.href, title: document.title, focus: focused(), fields: fields(list),
       scroll: scrolled(list), local: stored("localStorage"), session: stored("sessionStorage"),
-      selection: N.String(window.getSelection() ?? "").slice(0, 2000), said, saidInAll, now,
+      selection: N.String(window.getSelection() ?? "").slice(0, 2000), saidInAll, now,
       dom: document.documentElement ? hash(outer(document.documentElement)) : "",
       view: [window.innerWidth, window.innerHeight], name: nameOf(window), born: actions ? null : born,
     };
@@ -574,7 +576,7 @@
 
   // One call begins an action and does its part in the page; what that throws is the action's error.
   const act = (held, kind, ...given) => {
-    said = []; saidInAll = 0; opened = 0; clip = held; actions++;
+    saidInAll = 0; opened = 0; clip = held; actions++;
     mark();
     try { return { done: kind ? acts[kind](...given) : true }; } catch (error) { return { error: N.String(error) }; }
   };

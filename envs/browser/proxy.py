@@ -13,11 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import h11
 
+from pivotgym.envs.browser.cookies import lasting_headers
 from pivotgym.envs.browser.engine import BrowserError
 from pivotgym.envs.browser.tasks import Answer, Request, Site
 
@@ -57,13 +58,17 @@ class DocumentRequest:
 class SiteHost:
     """The site of one episode behind a lock, with notes on what was asked in vain.
 
+    Args:
+        site: what answers; None refuses everything.
+        clock: the page's, which cookies expire by, in milliseconds since 1970; None leaves them to the machine's.
+
     Attributes:
         documents: the last requests for documents, frames' included, the newest last.
         failure: what the site raised; no page's doing, and nothing that comes after it can be believed.
     """
 
-    def __init__(self, site: Site | None) -> None:
-        self.site = site
+    def __init__(self, site: Site | None, clock: int | None = None) -> None:
+        self.site, self.clock = site, clock
         self.lock = threading.Lock()
         self._turn = asyncio.Lock()  # its waiters go in the order of arrival
         self.missing: list[str] = []
@@ -108,7 +113,9 @@ class SiteHost:
             return self._refuse(404, url, "not served")
         if len(found.body) > MAX_RESPONSE:
             return self._refuse(502, url, f"larger than {MAX_RESPONSE} bytes")
-        return found
+        if self.clock is None:
+            return found
+        return replace(found, headers=lasting_headers(found.headers, self.clock))
 
     @property
     def overdue(self) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_TABS = 8
 """Tabs an episode may have; further ones are closed as they open."""
 _TAB_SECONDS = 3.0
+SHOWN_DIALOGS = 5
 _HOLDING = ("keyboard_down", "mouse_down")
 """What leaves a key or button pressed: no page loaded anew knows of it."""
 Call = tuple[str, JsonObject]
@@ -79,6 +80,7 @@ class Session:
         self.landing: Landing | None = None
         self.answer: Any = None
         self._asides: set[str] = set()
+        self._said: list[tuple[str, str]] = []
         self._shallow = self._held = False
         self._turns = 0
         self._passed = 0.0
@@ -142,7 +144,7 @@ class Session:
         spec = self._spec
         kind = Kind(spec.viewport, spec.page_seed, spec.clock, self._image)
         self._slot = slot = await self._slots.acquire(kind, self._preload, ahead=self._ahead)
-        self._asides = slot.asides
+        self._asides, self._said = slot.asides, slot.said
         slot.proxy.host = self._host
         slot.context.on("page", self._appeared)
         self.tabs, self.active = [slot.tab], slot.tab
@@ -164,6 +166,7 @@ class Session:
     async def replay(self, turns: Sequence[Sequence[Call]]) -> None:
         """Does the calls of earlier turns, without looking in between."""
         for calls in turns:
+            self._said.clear()
             for name, arguments in calls:
                 await self._act(name, arguments)
             self._turns += 1
@@ -171,6 +174,7 @@ class Session:
 
     async def turn(self, calls: Sequence[Call]) -> Done:
         """Carries out one turn's calls and looks."""
+        self._said.clear()
         errors = [await self._act(name, arguments) for name, arguments in calls]
         self._turns += 1
         view = await self.view(next((error for error in reversed(errors) if error), None))
@@ -363,8 +367,9 @@ class Session:
             slot.bare = not stored and len(slot.origins) == 1
         url, title = report["url"] or tab.url, report["title"]
         tab.url, tab.title = url, title
-        self.landing = self._landing(report["born"], cookies)
+        self.landing = self._landing(report, cookies)
         active = self.tabs.index(tab)
+        said, said_in_all = self._said[:SHOWN_DIALOGS], max(len(self._said), report["saidInAll"])
         state: JsonObject = {
             "url": url,
             "title": title,
@@ -385,7 +390,7 @@ class Session:
             "now": report["now"],
             "dom": report["dom"],
             "told": list(self.told),
-            "dialogs": [report["said"], report["saidInAll"]],
+            "dialogs": [[list(one) for one in said], said_in_all],
             "downloads": [name for one in self.tabs for name in one.downloads],
             "task": report["task"],
         }
@@ -398,10 +403,10 @@ class Session:
             head += ["Tabs:", *shown]
         if report["focus"] is not None:
             head.append(f"Focused: [{report['focus']}]")
-        for kind, message in report["said"]:
+        for kind, message in said:
             head.append(f"Dialog: {kind} {message!r}" + (" (accepted)" if kind != "print" else ""))
-        if report["saidInAll"] > len(report["said"]):
-            head.append(f"Dialogs: {report['saidInAll']} in all")
+        if said_in_all > len(said):
+            head.append(f"Dialogs: {said_in_all} in all")
         if self._refused_tabs:
             head.append(f"Pop-ups refused: {self._refused_tabs}")
         if tab.downloads:
@@ -410,13 +415,15 @@ class Session:
             head.append(f"Error: {error}")
         return PageView(url, title, "\n".join([*head, "", *(line.text for line in lines)]), state)
 
-    def _landing(self, born: JsonObject | None, cookies: Sequence[Any]) -> Landing | None:
+    def _landing(self, report: JsonObject, cookies: Sequence[Any]) -> Landing | None:
         """How to load the document shown again, where nothing was done in it yet and nothing else is open."""
-        slot = self._slot
+        slot, born = self._slot, report["born"]
         if born is None or slot is None or self.tabs != [slot.tab] or len(slot.origins) > 1:
             return None
         if self._refused_tabs or slot.tab.downloads or self._held or "stores" in self._asides:
             return None
+        if len(self._said) > report["saidInAll"]:
+            return None  # pages before it and frames said something too
         if self._preload is not None or (self._setup and not self._turns):
             return None
         request = requested(born, self._host.documents, cookies)

@@ -272,7 +272,7 @@ class SteadySession:
         return self._session, browser
 
     def _made(self, browser: Engine, landing: Landing | None, *, ahead: bool = False) -> Ready:
-        host = SiteHost(self._tasks.open(self._task, self._spec))
+        host = SiteHost(self._tasks.open(self._task, self._spec), self._spec.clock)
         if landing is not None:
             host.missing += landing.request.missing
             if host.site is not None:
@@ -310,7 +310,7 @@ class SteadySession:
     def _preload(self) -> Preload | None:
         if not self._tasks.stateless:
             return None
-        host = SiteHost(self._tasks.open(self._task, self._spec))
+        host = SiteHost(self._tasks.open(self._task, self._spec), self._spec.clock)
         return Preload(self._spec.url, float(self._spec.step_ms), host)
 
     def _steadily(self, attempt: Callable[[], T]) -> T:

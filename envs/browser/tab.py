@@ -381,7 +381,6 @@ _BLANK: JsonObject = {
     "local": {},
     "session": {},
     "selection": "",
-    "said": [],
     "saidInAll": 0,
     "now": 0,
     "dom": "",

@@ -184,6 +184,29 @@ def test_dialogs_answer_themselves_and_are_told(agent: Agent) -> None:
     assert "Dialog" not in agent.do("noop")
 
 
+def test_dialogs_of_pages_that_are_left_and_of_frames_are_told(agent: Agent) -> None:
+    form = """<form action=/second onsubmit="return confirm('Really?')"><button>Send</button></form>
+    <a href=/second onclick="alert('one')">Leave</a><iframe srcdoc="<button onclick='alert(7)'>In</button>"></iframe>"""
+    second = "<title>Second</title><script>alert('there')</script><p>Here</p>"
+    agent.open(form, more={"/second": second})
+    seen = agent.click("button 'Send'")
+    assert (
+        "Title: Second" in seen and "Dialog: confirm 'Really?' (accepted)\nDialog: alert 'there' (accepted)\n" in seen
+    )
+    assert "Dialog" not in agent.do("go_back")
+    assert "Dialog: alert '7' (accepted)" in agent.click("button 'In'")
+    assert "Dialog: alert 'one' (accepted)\nDialog: alert 'there'" in agent.click("link 'Leave'")
+    click = {"bid": agent.do("go_back").partition("] button 'Send'")[0].rpartition("[")[2]}
+    both = [{"id": str(number), "name": name, "arguments": click if name == "click" else {}} for number, name in
+            enumerate(["click", "noop"])]  # fmt: skip
+    agent.env.step({"role": "assistant", "tool_calls": both})
+    assert "Dialog: confirm 'Really?'" in agent.seen  # of the turn's first call, and kept through the second
+    recording = agent.recording()
+    for turn in range(len(recording.turns)):
+        _, info = agent.env.reset(options={"trajectory": recording, "turn": turn, "strict": True})
+        assert info["restore"].fidelity == 1.0
+
+
 def test_time_and_chance_are_fixed(agent: Agent) -> None:
     page = """<p id=p></p><script>
     const show = () => { document.getElementById("p").textContent = [Date.now(), new Date().toISOString(),
@@ -195,6 +218,28 @@ def test_time_and_chance_are_fixed(agent: Agent) -> None:
     assert "later" not in first
     assert "Title: later 700" in agent.do("noop", wait_ms=1000)
     assert agent.open(page) == first
+
+
+def test_every_clock_of_a_page_is_its_own(agent: Agent) -> None:
+    page = """<p id=p></p><button onclick="show()">Show</button><script>
+    const show = () => {
+      const format = new Intl.DateTimeFormat("en-GB", {dateStyle: "short", timeStyle: "medium"});
+      const parts = new Intl.DateTimeFormat("en-GB").formatToParts().map((part) => part.value).join("");
+      const shown = [format.format(), parts, [undefined, 0].map(format.format).join("+"), document.lastModified];
+      if (window.Temporal) {
+        const given = Temporal.Now;
+        shown.push(given.instant().epochMilliseconds - Date.now(), given.zonedDateTimeISO("UTC").year,
+          given.plainDateTimeISO().month, given.plainDateISO().year, given.plainTimeISO().second);
+      }
+      p.textContent = "<" + shown.join("|") + ">";
+    };
+    show();</script>"""
+    seen = agent.open(page, clock=1_560_000_000_000)
+    shown = seen.partition("<")[2].partition(">")[0].split("|")
+    assert shown[:3] == ["08/06/2019, 13:20:00", "08/06/2019", "08/06/2019, 13:20:00+01/01/1970, 00:00:00"]
+    assert shown[3] == "06/08/2019 13:20:00" and shown[4:] in ([], ["0", "2019", "6", "2019", "0"])
+    agent.do("noop", wait_ms=2000)
+    assert "08/06/2019, 13:20:02|" in agent.click("'Show'")
 
 
 def test_storage_cookies_and_uploads(agent: Agent) -> None:
