@@ -28,6 +28,15 @@ def test_targets_were_met_where_the_page_says_so(name: str) -> None:
         assert row["median"] >= row["target"] if row["at_least"] else row["median"] <= row["target"], row
 
 
+def test_what_the_page_says_of_one_chromium_on_both_sides() -> None:
+    rows = json.loads((DOCS / "results" / "browser_headless_shell.json").read_text(encoding="utf-8"))
+    found = {(row["backend"], row["name"]): row["median"] for row in rows}
+    reset, step = (found["browsergym", name] for name in ("reset", "step with a fresh tree"))
+    over = found["browsergym over pivotgym", "reset"]
+    page = " ".join((DOCS / "browser.md").read_text(encoding="utf-8").split())
+    assert f"its reset took {reset:.0f} ms, ours was {over:.0f} times as fast, and its step {step:.0f} ms" in page
+
+
 def test_the_training_plot_is_drawn_from_the_file() -> None:
     rows = json.loads((DOCS / "results" / "train.json").read_text(encoding="utf-8"))
     committed = (DOCS / "results" / "train.svg").read_text(encoding="utf-8")
