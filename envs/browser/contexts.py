@@ -233,6 +233,7 @@ async def _furnished(
         ignore_https_errors=False,
         proxy={"server": proxy, "bypass": "<-loopback>"},
     )
+
     def told(_: object, what: list[str]) -> None:
         if what[0] != "dialog":
             asides.add(what[0])
