@@ -23,9 +23,34 @@ T = TypeVar("T")
 MAKE_SECONDS = 60.0
 """How long a context may take to be made."""
 _FIT_SECONDS = 10.0
-MAX_SAID = 20
-"""So many dialogs of one turn are kept."""
+SHOWN_DIALOGS = 5
+"""So many of a turn's dialogs are kept with their text."""
 LOCALE, TIME_ZONE = "en-US", "UTC"
+
+
+@dataclass
+class Said:
+    """The dialogs of a turn: the first ones as kind and text, and how many more there were."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    more: int = 0
+
+    def add(self, kind: str, text: str) -> None:
+        """One more."""
+        if len(self.lines) < SHOWN_DIALOGS:
+            self.lines.append((kind, text[:500]))
+        else:
+            self.more += 1
+
+    def clear(self) -> None:
+        """A new turn begins."""
+        self.lines.clear()
+        self.more = 0
+
+    @property
+    def in_all(self) -> int:
+        """How many there were."""
+        return len(self.lines) + self.more
 
 
 @dataclass(frozen=True)
@@ -71,7 +96,7 @@ class Slot:
         origins: the origins whose pages were open in it in this episode.
         soiled: why it must not be used again.
         asides: what its documents did beside their own state: ``history`` was asked, ``stores`` were written.
-        said: the dialogs that they and their frames raised in this turn, as kind and text.
+        said: the dialogs that they and their frames raised in this turn.
         ready: the start page it stands at already, if any.
         used: an episode had it, and nothing was taken away of what that left.
         bare: it was seen that its episode stored nothing, and nothing was done since.
@@ -86,7 +111,7 @@ class Slot:
     origins: set[str] = field(default_factory=set)
     soiled: str | None = None
     asides: set[str] = field(default_factory=set)
-    said: list[tuple[str, str]] = field(default_factory=list)
+    said: Said = field(default_factory=Said)
     ready: tuple[str, float] | None = None
     used: bool = False
     bare: bool = False
@@ -181,6 +206,9 @@ class Slot:
             await tab.settle(preload.step_ms)
         await tab.send("Page.resetNavigationHistory")
         tab.downloads.clear()
+        if preload is None:  # what a page said while it was left is no later episode's
+            self.asides.clear()
+            self.said.clear()
         self.ready, self.used = start_of(self.kind, preload)[1], False
 
 
@@ -197,7 +225,7 @@ async def make(engine: Engine, kind: Kind) -> Slot:
     proxy = Proxy()
     address = await proxy.start(engine.listen(kind.image))
     try:
-        asides, said = set[str](), list[tuple[str, str]]()
+        asides, said = set[str](), Said()
         context, tab, script = await _while_alive(browser, _furnished(browser, kind, address, asides, said))
     except (Error, BrowserGone) as error:
         await proxy.stop()
@@ -218,7 +246,7 @@ async def _script(context: BrowserContext, kind: Kind) -> AbstractAsyncContextMa
 
 
 async def _furnished(
-    browser: Browser, kind: Kind, proxy: str, asides: set[str], said: list[tuple[str, str]]
+    browser: Browser, kind: Kind, proxy: str, asides: set[str], said: Said
 ) -> tuple[BrowserContext, Tab, AbstractAsyncContextManager[Any] | None]:
     """A context with its first tab."""
     context = await browser.new_context(
@@ -234,11 +262,14 @@ async def _furnished(
         proxy={"server": proxy, "bypass": "<-loopback>"},
     )
 
-    def told(_: object, what: list[str]) -> None:
-        if what[0] != "dialog":
-            asides.add(what[0])
-        elif len(said) < MAX_SAID:
-            said.append((what[1], what[2]))
+    def told(_: object, what: object) -> None:
+        match what:  # the page may have sent it itself, and anything
+            case ["history" | "stores" as aside]:
+                asides.add(aside)
+            case ["dialog", "alert" | "confirm" | "prompt" | "print" as kind, str(text)]:
+                said.add(kind, text)
+            case ["dialogs", str(count)] if count.isdecimal():
+                said.more += int(count[:9])
 
     # First: the script takes it away before a page's own scripts run.
     await context.expose_binding("__pivotTell", told)

@@ -12,13 +12,14 @@ import json
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
+from pivotgym.envs.browser.cookies import lasting
 from pivotgym.envs.browser.tasks import Answer, BrowserTask, Final, Request, Site, TaskSet
 from pivotgym.envs.errors import BadInput, InfrastructureError, NotRestorable
 from pivotgym.envs.trajectory import JsonObject, Task
@@ -71,6 +72,7 @@ class Archive:
         self.answers: dict[str, list[Answer]] = {}
         self.failed: set[str] = set()
         self.first_page: str | None = None
+        self.started: int | None = None
         self._bodies: dict[str, bytes] = {}
         self._zip: zipfile.ZipFile | None = None
         try:
@@ -86,7 +88,6 @@ class Archive:
             if self._zip is not None:
                 self._zip.close()
         self.navigations = _navigations(entries, path)
-        self.started = _started(entries)
 
     def _text(self) -> str:
         if not zipfile.is_zipfile(self.path):
@@ -127,12 +128,14 @@ class Archive:
             (str(header["name"]), line)
             for header in response.get("headers", ())
             if str(header["name"]).lower() not in _DROPPED and not str(header["name"]).startswith(":")
-            for line in _lines(str(header["name"]), str(header["value"]))
+            for line in _lines(str(header["name"]), str(header["value"]), _time(entry))
         ]
         posted = self._body(request.get("postData") or {})
         answer = Answer(int(response["status"]), headers, body)
         _target(request["url"], answer)
         self.answers.setdefault(_keys(request["method"], request["url"], posted)[0], []).append(answer)
+        if (time := _time(entry)) is not None:
+            self.started = time if self.started is None else min(self.started, time)
         if self.first_page is None and "html" in str((response.get("content") or {}).get("mimeType", "")):
             self.first_page = request["url"]
 
@@ -160,19 +163,23 @@ class Archive:
         return wanted.read_bytes()
 
 
-def _lines(name: str, value: str) -> list[str]:
-    """The values of one recorded header: some recorders write all cookies into one, a line each."""
-    return value.splitlines() if name.lower() == "set-cookie" else [value.replace("\n", " ")]
+def _lines(name: str, value: str, time: int | None) -> list[str]:
+    """The values of one recorded header: some recorders write all cookies into one, a line each.
+
+    Whether a cookie was set or deleted is told by the time it was recorded at, not by when the archive begins.
+    """
+    if name.lower() != "set-cookie":
+        return [value.replace("\n", " ")]
+    return [line if time is None else lasting(line, time) for line in value.splitlines()]
 
 
-def _started(entries: Sequence[JsonObject]) -> int | None:
-    """When the first of them was asked for, in milliseconds since 1970, where they say so."""
-    found: list[float] = []
-    for entry in entries:
-        with suppress(ValueError, OverflowError):
-            at = datetime.fromisoformat(str(entry.get("startedDateTime", "")))
-            found.append((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
-    return int(min(found) * 1000) if found else None
+def _time(entry: JsonObject) -> int | None:
+    """When it was asked for, in milliseconds since 1970, where it says so; some recorders write the year 1 or 1970."""
+    try:
+        at = datetime.fromisoformat(str(entry.get("startedDateTime", "")))
+    except ValueError:
+        return None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000) if at.year >= 1990 else None
 
 
 def _digest(path: Path) -> str:

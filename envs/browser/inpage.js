@@ -170,6 +170,7 @@
     await flush();
     await hovered();
     await refocus();
+    sayNoMore();
     return leaving ? "leaving" : "";
   };
 
@@ -196,18 +197,37 @@
 
   // Dialogs and pop-ups ---------------------------------------------------------------------------------------------
   // They are told at once: frames and documents that are left by the same action are never asked what was said in them.
-  const tell = window.__pivotTell;
+  const binding = window.__pivotTell, caught = method(N.Promise.prototype, "catch");
+  const kinds = [Array.prototype, Object.prototype, String.prototype];
   delete window.__pivotTell;
-  let saidInAll = 0, opened = 0;
+  const tell = (...what) => {
+    // Old libraries have their own idea of how lists become JSON, and what is told goes that way.
+    const own = kinds.map((kind) => N.Object.getOwnPropertyDescriptor(kind, "toJSON"));
+    for (const kind of kinds) delete kind.toJSON;
+    try { if (binding) caught(binding(what), () => {}); } catch { /* nobody listens any more */ }
+    kinds.forEach((kind, index) => { if (own[index]) N.Object.defineProperty(kind, "toJSON", own[index]); });
+  };
+  let said = 0, opened = 0, ending = false;
   const MAX_SAID = 5, MAX_OPENED = 3;
-  const say = (kind, message, reply) => {
-    const text = N.String(message ?? "").slice(0, 500);
-    if (saidInAll++ < MAX_SAID && tell) tell(["dialog", kind, text]);
+  // As in every browser, a document that is being left has no dialogs any more.
+  for (const [type, end] of [["beforeunload", true], ["pagehide", true], ["unload", true], ["pageshow", false]]) {
+    EventTarget.prototype.addEventListener.call(window, type, () => {
+      ending = end;
+      if (type === "beforeunload") N.setTimeout(() => { ending = false; }, 0);  // it may stay
+    }, true);
+  }
+  const say = (kind, message, reply, refusal) => {
+    if (ending) return refusal;
+    if (said++ < MAX_SAID) tell("dialog", kind, N.String(message ?? "").slice(0, 500));
     return reply;
   };
+  const sayNoMore = () => {
+    if (said > MAX_SAID) tell("dialogs", N.String(said - MAX_SAID));
+    said = 0;
+  };
   patch(window, "alert", function alert(message) { say("alert", message); });
-  patch(window, "confirm", function confirm(message) { return say("confirm", message, true); });
-  patch(window, "prompt", function prompt(message, reply) { return say("prompt", message, N.String(reply ?? "")); });
+  patch(window, "confirm", function confirm(message) { return say("confirm", message, true, false); });
+  patch(window, "prompt", function prompt(message, reply) { return say("prompt", message, N.String(reply ?? ""), null); });
   patch(window, "print", function print() { say("print", ""); });
   const realOpen = window.open;
   patch(window, "open", function open(...given) {
@@ -218,7 +238,7 @@
   // A document can be opened again on its own as long as it does not ask for what a fresh tab lacks (`history`), and
   // keeps nothing where nobody looks (`stores`). Both are told at once: the document may be gone the next moment.
   const told = pinned(new Map());
-  const aside = (what) => { if (tell && !told.has(what)) { told.set(what, true); tell([what]); } };
+  const aside = (what) => { if (!told.has(what)) { told.set(what, true); tell(what); } };
   const telling = (owner, what, ...names) => {
     for (const name of owner ? names : []) {
       const found = N.Object.getOwnPropertyDescriptor(owner, name);
@@ -524,7 +544,7 @@
     return {
       ids: list, url: location.href, title: document.title, focus: focused(), fields: fields(list),
       scroll: scrolled(list), local: stored("localStorage"), session: stored("sessionStorage"),
-      selection: N.String(window.getSelection() ?? "").slice(0, 2000), saidInAll, now,
+      selection: N.String(window.getSelection() ?? "").slice(0, 2000), now,
       dom: document.documentElement ? hash(outer(document.documentElement)) : "",
       view: [window.innerWidth, window.innerHeight], name: nameOf(window), born: actions ? null : born,
     };
@@ -576,7 +596,7 @@
 
   // One call begins an action and does its part in the page; what that throws is the action's error.
   const act = (held, kind, ...given) => {
-    saidInAll = 0; opened = 0; clip = held; actions++;
+    opened = 0; clip = held; actions++;
     mark();
     try { return { done: kind ? acts[kind](...given) : true }; } catch (error) { return { error: N.String(error) }; }
   };

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pivotgym.envs.browser.contexts import Kind, Preload, Slot
+from pivotgym.envs.browser.contexts import Kind, Preload, Said, Slot
 from pivotgym.envs.browser.engine import BrowserGone
 from pivotgym.envs.browser.landing import Landing, Shallow, order, requested
 from pivotgym.envs.browser.perform import ActionError, perform
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 MAX_TABS = 8
 """Tabs an episode may have; further ones are closed as they open."""
 _TAB_SECONDS = 3.0
-SHOWN_DIALOGS = 5
 _HOLDING = ("keyboard_down", "mouse_down")
 """What leaves a key or button pressed: no page loaded anew knows of it."""
 Call = tuple[str, JsonObject]
@@ -80,7 +79,7 @@ class Session:
         self.landing: Landing | None = None
         self.answer: Any = None
         self._asides: set[str] = set()
-        self._said: list[tuple[str, str]] = []
+        self._said = Said()
         self._shallow = self._held = False
         self._turns = 0
         self._passed = 0.0
@@ -367,9 +366,9 @@ class Session:
             slot.bare = not stored and len(slot.origins) == 1
         url, title = report["url"] or tab.url, report["title"]
         tab.url, tab.title = url, title
-        self.landing = self._landing(report, cookies)
+        self.landing = self._landing(report["born"], cookies)
         active = self.tabs.index(tab)
-        said, said_in_all = self._said[:SHOWN_DIALOGS], max(len(self._said), report["saidInAll"])
+        said, said_in_all = list(self._said.lines), self._said.in_all
         state: JsonObject = {
             "url": url,
             "title": title,
@@ -415,15 +414,13 @@ class Session:
             head.append(f"Error: {error}")
         return PageView(url, title, "\n".join([*head, "", *(line.text for line in lines)]), state)
 
-    def _landing(self, report: JsonObject, cookies: Sequence[Any]) -> Landing | None:
+    def _landing(self, born: JsonObject | None, cookies: Sequence[Any]) -> Landing | None:
         """How to load the document shown again, where nothing was done in it yet and nothing else is open."""
-        slot, born = self._slot, report["born"]
+        slot = self._slot
         if born is None or slot is None or self.tabs != [slot.tab] or len(slot.origins) > 1:
             return None
         if self._refused_tabs or slot.tab.downloads or self._held or "stores" in self._asides:
             return None
-        if len(self._said) > report["saidInAll"]:
-            return None  # pages before it and frames said something too
         if self._preload is not None or (self._setup and not self._turns):
             return None
         request = requested(born, self._host.documents, cookies)

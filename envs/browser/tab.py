@@ -381,7 +381,6 @@ _BLANK: JsonObject = {
     "local": {},
     "session": {},
     "selection": "",
-    "saidInAll": 0,
     "now": 0,
     "dom": "",
     "view": [1, 1],

@@ -212,8 +212,8 @@ def _line(node: JsonObject, depth: int, above: str, document: Document, generic:
     clickable = element is not None and element.clickable
     if role == "generic" and not attributes and not (generic and clickable):
         return None
-    drawing = role == "SvgRoot" or (element is not None and element.drawing)
-    if drawing and generic and not (name or attributes or clickable):
+    drawing = role == "SvgRoot" or (role in ("image", "img") and element is not None and element.drawing)
+    if drawing and generic and not (name or clickable or any(part != "focused" for part in attributes)):
         return None  # Chromium lists it or not by when it first looked: before the drawing's parts were there, or after
     text = f"{role} {name!r}"
     value = node.get("value", {}).get("value")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from web_pages import Agent
 
-from pivotgym.envs.browser.cookies import LASTING_SECONDS, lasting
+from pivotgym.envs.browser.cookies import LASTING_SECONDS, cookie_date, lasting
 from pivotgym.envs.browser.har import har_task, read_archive
 
 CLOCK = 1_560_000_000_000  # 8 June 2019, 13:20 UTC
@@ -36,6 +36,38 @@ LASTS, GONE = f" Max-Age={LASTING_SECONDS}", " Max-Age=0"
 )
 def test_what_a_site_sets(line: str, rewritten: str) -> None:
     assert lasting(line, CLOCK) == rewritten
+
+
+DATES = {
+    "Sat, 08 Jul 2019 13:30:00 GMT": 1_562_592_600,
+    "Saturday, 08-Jul-19 13:30:00 GMT": 1_562_592_600,
+    "Sat Jul  8 13:30:00 2019": 1_562_592_600,
+    "Sat, 08/Jul/2019 13:30:00": 1_562_592_600,
+    "13:30:00 8 July 2019": 1_562_592_600,
+    "1 Jan 70 00:00:00": 0,
+    "1 Jan 69 00:00:00": 3_124_224_000,
+    "Fri, 31 Dec 9999 23:59:59 GMT": 253_402_300_799,
+    "0": None,
+    "-1": None,
+    "7": None,
+    "Sat, 30 Feb 2019 13:30:00 GMT": None,
+    "Sat, 08 Jul 2019 24:30:00 GMT": None,
+    "2019-07-08T13:30:00Z": None,
+}
+"""RFC 6265, section 5.1.1: in seconds since 1970, or None for what is no date."""
+
+
+def test_dates_are_read_as_browsers_do(agent: Agent) -> None:
+    assert {date: cookie_date(date) for date in DATES} == DATES
+    assert cookie_date("Sat, 08 Jul 1600 13:30:00 GMT") is cookie_date("Mon, 1 Jan 99999 00:00:00 GMT") is None
+    # Scripts' dates are read in the page: those after its clock are kept, those before are not, and what is no date
+    # makes a cookie of the session.
+    lines = [f"c{number}=1; expires={date}" for number, date in enumerate(DATES)]
+    agent.open(f"<p>x</p><script>for (const line of {json.dumps(lines)}) document.cookie = line;</script>", clock=CLOCK)
+    state = agent.env.browser.view.state if agent.env.browser.view is not None else {}
+    kept = {row[2]: row[4] for row in state["cookies"]}
+    wanted = {f"c{number}": time is None for number, time in enumerate(DATES.values()) if time is None or time > 1e9}
+    assert kept == wanted
 
 
 SCRIPT = """<title>t</title><p id=p></p><button onclick="drop()">Drop</button><button onclick="show()">Show</button>
@@ -78,14 +110,22 @@ def entry(url: str, text: str, when: str, cookies: str = "") -> Any:
 def test_a_recorded_site_has_its_own_time(agent: Agent, tmp_path: Path) -> None:
     shown = "<p id=p></p><script>p.textContent = new Date().getFullYear() + ' ' + document.cookie;</script>"
     stored = """<p id=p></p><script>
-    cookieStore.set({name: "kept", value: "1", expires: Date.now() + 1000})
+    cookieStore.set({name: "kept", value: "1", expires: new Date(Date.now() + 1000)})
       .then(() => cookieStore.set({name: "gone", value: "1", expires: Date.now() - 1000}))
-      .then(() => { p.textContent = `${document.lastModified} ${document.cookie}`; });</script>"""
+      .then(() => Promise.all([cookieStore.get("kept"), cookieStore.getAll()]))
+      .then(([kept, all]) => {
+        const times = [kept, ...all].map((one) => one.expires ?? "none").join();
+        p.textContent = `${document.lastModified} ${document.cookie} ${times}`;
+      });</script>"""
+    # Each is a second old when it comes, long after the archive begins.
+    logout = "\n".join(f"{name}=; Path=/; Expires=Sat, 08 Jun 2019 13:39:59 GMT" for name in ("user", "kept"))
     login = "user=ada; Path=/; Expires=Mon, 08 Jul 2019 00:00:00 GMT\nold=1; Expires=Fri, 07 Jun 2019 00:00:00 GMT"
     entries = [
         entry("https://shop.example/account", shown, "2019-06-08T15:21:00.5+02:00"),
         entry("https://shop.example/", f"{shown}<a href=/account>Account</a>", "2019-06-08T13:20:00Z", login),
         entry("https://shop.example/stored", stored, "2019-06-08T13:22:00.000Z"),
+        entry("https://shop.example/logout", shown, "2019-06-08T13:40:00Z", logout),
+        entry("https://shop.example/strange", shown, "0001-01-01T00:00:00Z"),
     ]
     path = tmp_path / "shop.har"
     path.write_text(json.dumps({"log": {"version": "1.2", "entries": entries}}))
@@ -93,8 +133,9 @@ def test_a_recorded_site_has_its_own_time(agent: Agent, tmp_path: Path) -> None:
     agent.env.reset(options={"task": har_task(path, "https://shop.example/")})
     assert "'2019 user=ada'" in agent.seen
     assert "'2019 user=ada'" in agent.click("link 'Account'")
-    assert "kept=1'" in agent.do("goto", url="https://shop.example/stored") and "gone" not in agent.seen
-    assert "'10/21/2015 07:28:00 user=ada; kept=1'" in agent.seen
+    assert "kept=1 " in agent.do("goto", url="https://shop.example/stored") and "gone" not in agent.seen
+    assert "'10/21/2015 07:28:00 user=ada; kept=1 none,none,none'" in agent.seen
+    assert "'2019 '" in agent.do("goto", url="https://shop.example/logout") or "'2019'" in agent.seen
     recording = agent.recording()
     for turn in range(len(recording.turns)):
         _, info = agent.env.reset(options={"trajectory": recording, "turn": turn, "strict": True})

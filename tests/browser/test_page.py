@@ -207,6 +207,48 @@ def test_dialogs_of_pages_that_are_left_and_of_frames_are_told(agent: Agent) -> 
         assert info["restore"].fidelity == 1.0
 
 
+def test_dialogs_are_counted_however_many_and_wherever(agent: Agent) -> None:
+    inner = "<button onclick='for (let i = 0; i < n.value; i++) alert(i)'>In</button><input id=n value=1>"
+    link = "<a target=_blank href=/second onclick='alert(9)'>New</a>"
+    agent.open(f'<iframe srcdoc="{inner}"></iframe>{link}', more={"/second": "<p>2</p>"})
+    for _ in range(7):  # a frame lives long
+        assert "Dialog: alert '0' (accepted)" in agent.click("button 'In'") and "in all" not in agent.seen
+    agent.do("fill", bid=agent.id_of("textbox"), value="8")
+    seen = agent.click("button 'In'")
+    assert "Dialog: alert '4'" in seen and "Dialog: alert '5'" not in seen and "Dialogs: 8 in all" in seen
+    assert "Dialog: alert '9'" in agent.click("link 'New'")
+    assert "Dialog" not in agent.do("tab_focus", index=0)
+
+
+def test_a_page_that_is_left_says_nothing_to_the_next(make_env) -> None:  # type: ignore[no-untyped-def]
+    agent = Agent(make_env())
+    for _ in range(3):
+        agent.open("""<script>for (const type of ['beforeunload', 'pagehide', 'unload', 'visibilitychange'])
+            addEventListener(type, () => alert(type + confirm('leave?')));</script><p>One</p>""")
+        agent.do("noop")
+        assert "Dialog" not in agent.open("<p>Two</p>")
+        agent.env.fork().close()
+
+
+def test_what_a_page_sends_by_itself_is_no_dialog_without_bounds(agent: Agent) -> None:
+    page = """<button onclick="send(['dialog', 'alert', 'y'.repeat(3000000)], 1); send(['dialog', 'shout', 'x'], 2);
+      send({a: 1}, 3); send(['dialogs', '-1'], 4); send(['anything'], 5);">Go</button><script>
+    const send = (what, seq) => { const list = (one) => Array.isArray(one) ? {a: one, id: 1} : {o: [], id: 1};
+      try { __playwright__binding__(JSON.stringify({name: '__pivotTell', seq: 1000 + seq,
+        serializedArgs: [list(what)]})); } catch { document.title = "nothing there"; } };</script>"""
+    agent.open(page)
+    seen = agent.click("button 'Go'")
+    assert len(seen) < 3000 and "shout" not in seen and "in all" not in seen
+    agent.env.fork().close()
+
+
+def test_old_libraries_that_change_json_hear_of_no_dialog(agent: Agent) -> None:
+    agent.open("""<script>Array.prototype.toJSON = String.prototype.toJSON = function () { return "x"; };
+      addEventListener("unhandledrejection", () => { document.title = "rejected"; });</script>
+      <button onclick="alert('Hello'); document.title = JSON.stringify([1])">Ask</button>""")
+    assert "Dialog: alert 'Hello' (accepted)" in agent.click("button 'Ask'") and 'Title: "x"' in agent.seen
+
+
 def test_time_and_chance_are_fixed(agent: Agent) -> None:
     page = """<p id=p></p><script>
     const show = () => { document.getElementById("p").textContent = [Date.now(), new Date().toISOString(),

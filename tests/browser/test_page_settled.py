@@ -68,6 +68,12 @@ def test_drawings_are_told_however_early_the_page_was_looked_at(agent: Agent) ->
     assert without_ids(late) == without_ids(early) and "image" not in early
     named = agent.open(page.format(parts, "").replace("<svg", "<svg aria-label=Chart"))
     assert "image 'Chart', visible" in named
+    control = agent.open(
+        "<svg role=button tabindex=0><path d='M0 0L9 9'></path></svg><svg tabindex=0></svg><button>x</button>"
+    )
+    assert "button ''" in control
+    focused = agent.do("press", bid=agent.id_of("button 'x'"), key_comb="Shift+Tab")
+    assert without_ids(focused).replace(", focused", "") == without_ids(control).replace(", focused", "")
     assert "image '', clickable" in agent.open(page.format(parts, "").replace("<svg", "<svg onclick='0'"))
 
 
