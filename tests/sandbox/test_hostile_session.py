@@ -93,7 +93,8 @@ def test_the_session_is_usable_after(command: str, endings: set[str]) -> None:
         # What a shell did to itself is its own affair and may make its next command fail, but never hang it for good.
         again = made.run("echo $((6 * 7))", timeout=6)
         if again.output != "42\n":
-            assert result.ending == "exit", (result, again)
+            # Interrupted halfway, it has left no shell that could be started.
+            assert result.ending == "exit" or "rm -rf" in command, (result, again)
             made.run("builtin exit", timeout=3)
             made.run("kill -9 $$; exec false", timeout=3)
         if result.ending not in ("exit", "shell_exit") and "rm -rf" not in command:
