@@ -133,12 +133,25 @@
       await drawn();
     }
   };
+  // What the browser is still asked for on a page's behalf, and what that is asked for in turn.
+  const after = method(N.Promise.prototype, "then");
+  let asked = 0;
+  window.__pivotAsk = (promise) => {
+    const done = () => { asked--; };
+    asked++;
+    after(promise, done, done);
+    return promise;
+  };
+  const answered = async () => {
+    for (const began = N.wall(); asked > 0 && N.wall() - began < 2000;) await new N.Promise((go) => N.setTimeout(go, 2));
+  };
   // Lets `ms` pass, once for each `step`. Each callback is a task of its own, so promises settle between two of them as
   // they should. Says "leaving" where another document was asked for, "loading" where this one is not complete yet.
   const advance = async (ms, step, anyway = false, calls = 20000, seconds = 4) => {
     leaving = false;
     await tick();
     await flush();
+    await answered();
     if (leaving) return "leaving";
     if (document.readyState !== "complete" && !anyway) return "loading";
     if (passed === step) return "";
@@ -168,6 +181,7 @@
       try { await below.defaultView.__pivot.advance(ms, step, anyway, calls, seconds); } catch { /* not ours to look into */ }
     }
     await flush();
+    await answered();
     await hovered();
     await refocus();
     sayNoMore();

@@ -41,18 +41,23 @@
   changed(Document.prototype, "cookie", ({ set }) => ({
     set(line) { apply(set, this, [lasting(text(line))]); },
   }));
+  const ask = window.__pivotAsk ?? ((promise) => promise);
+  delete window.__pivotAsk;
   const NEVER = Date.UTC(2100), LONG_AGO = 1;
   if (window.CookieStore) changed(CookieStore.prototype, "set", ({ value }) => ({
     value: function set(...given) {
       const [one] = given, expires = one && typeof one === "object" ? one.expires ?? null : null;
       if (expires !== null) given = [assign({}, one, { expires: expires > now() ? NEVER : LONG_AGO })];
-      return apply(value, this, given);
+      return ask(apply(value, this, given));
     },
+  }));
+  if (window.CookieStore) changed(CookieStore.prototype, "delete", ({ value }) => ({
+    value: { delete(...given) { return ask(apply(value, this, given)); } }.delete,
   }));
   const timeless = (one) => one && assign({}, one, "expires" in one ? { expires: null } : {});
   if (window.CookieStore) for (const name of ["get", "getAll"]) changed(CookieStore.prototype, name, ({ value }) => ({
     value: { async [name](...given) {
-      const found = await apply(value, this, given);
+      const found = await ask(apply(value, this, given));
       return name === "get" ? timeless(found) : found.map(timeless);
     } }[name],
   }));

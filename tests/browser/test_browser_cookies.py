@@ -151,3 +151,16 @@ def test_an_archive_without_times_has_the_usual_clock(agent: Agent, tmp_path: Pa
     assert read_archive(str(path)).started is None
     agent.env.reset(options={"task": har_task(path)})
     assert "'year 2024'" in agent.seen
+
+
+def test_what_the_browser_is_asked_for_is_waited_for(agent: Agent, tmp_path: Path) -> None:
+    page = """<p id=p>begun</p><script>(async () => {
+      for (let i = 0; i < 200; i++) await cookieStore.set("k" + i % 9, String(i));
+      await cookieStore.delete("k0");
+      p.textContent = (await cookieStore.getAll()).map((one) => one.value).join();
+    })();</script>"""
+    path = tmp_path / "page.har"
+    path.write_text(json.dumps({"log": {"entries": [entry("https://a.example/", page, "2019-06-08T13:20:00Z")]}}))
+    agent.env.reset(options={"task": har_task(path)})
+    values = sorted(agent.seen.rpartition("StaticText '")[2].strip("'\n").split(","))
+    assert values == ["191", "192", "193", "194", "195", "196", "197", "199"]  # the last nine but 198, which k0 had
