@@ -1,5 +1,5 @@
-// Runs in every document after inpage.js, which gives Date the page's clock: whatever else tells a page the time, or
-// does something when its time has come, goes by that clock too.
+// Runs in every document after inpage.js, which gives Date the page's clock: cookies, formats of dates, lastModified and
+// Temporal go by that clock too. What does not is listed in docs/browser.md, under Limits.
 ((LASTING) => {
   const { now, UTC } = Date, { apply } = Reflect, { assign, defineProperty, getOwnPropertyDescriptor } = Object;
   const text = String, { replace } = text.prototype;
