@@ -129,7 +129,16 @@ class SiteHost:
             raise BrowserError(f"the site raised {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
-        """Ends the site, once it has answered what it is being asked; nothing is served from then on."""
+        """Ends the site, once it has answered what it is being asked; nothing is served from then on.
+
+        Nobody waits for a site that is answering: it may never end.
+        """
+        if self.lock.locked():
+            threading.Thread(target=self._end, daemon=True).start()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         with self.lock:
             site, self.site = self.site, None
             if site is not None:

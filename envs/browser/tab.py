@@ -163,6 +163,7 @@ class Tab:
         Raises:
             BrowserGone: the page or the browser is not there any more.
             PageFault: it did not answer in time.
+            BrowserError: nor did the site that it waits for.
         """
         found: JsonObject = await self.call(self.session.send(method, params), seconds)
         return found
@@ -173,13 +174,19 @@ class Tab:
 
         seconds = CALL_SECONDS if seconds is None else seconds
         task = asyncio.ensure_future(work)
+        deadline, patience = time.monotonic() + seconds, seconds
         try:
-            done, _ = await asyncio.wait({task, self._death}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if task in done:
-                return task.result()
-            if self._death in done:
-                raise BrowserGone(self.dead)
-            raise PageFault("page_stuck", f"the page did not answer within {seconds:.0f} s")
+            while True:
+                ends = {task, self._death}
+                done, _ = await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if task in done:
+                    return task.result()
+                if self._death in done:
+                    raise BrowserGone(self.dead)
+                # A page that asks a server and waits answers nobody, nor do some that are about to be replaced.
+                if self._late(deadline, seconds):
+                    raise PageFault("page_stuck", f"the page did not answer within {seconds:.0f} s")
+                patience = 0.25
         except Error as error:
             said = str(error)
             if any(mark in said for mark in _GONE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -33,6 +34,8 @@ class ManySites(PagesSite):
     asked_for: ClassVar[list[str]] = []
     fails: ClassVar[bool] = False
     seconds: ClassVar[float] = 0.0
+    held: ClassVar[threading.Event | None] = None
+    """What its answer waits for."""
 
     def handle(self, request: Request) -> Answer | None:
         self.asked_for.append(request.path)
@@ -45,6 +48,8 @@ class ManySites(PagesSite):
             if self.fails:
                 raise OSError(28, "No space left on device")
             time.sleep(self.seconds)
+            if self.held is not None:
+                self.held.wait()
         return super().handle(request)
 
 
@@ -181,12 +186,34 @@ def test_a_slow_site_is_waited_for(
     assert agent.last[0] == 1.0, agent.last
 
 
+@pytest.mark.parametrize("how", ["document", "fetch", "synchronous"])
 def test_a_site_that_never_answers_is_no_result(
+    agent: Agent, sites: type[ManySites], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    # Enough for the request to arrive on a machine that pauses: until then it is the page that takes its time.
+    monkeypatch.setattr("pivotgym.envs.browser.tab.SETTLE_SECONDS", 5.0)
+    monkeypatch.setattr("pivotgym.envs.browser.tab.CALL_SECONDS", 5.0)
+    monkeypatch.setattr("pivotgym.envs.browser.tab._DEBT_SECONDS", 1.0)
+    click = "const one = new XMLHttpRequest(); one.open('GET', '/w', false); one.send()"
+    page = f"""<a href=/w>W</a><button onclick="fetch('/w')">F</button><button onclick="{click}">X</button>"""
+    agent.open(page, more={"/w": "<title>won</title>"})
+    held = threading.Event()
+    monkeypatch.setattr(sites, "held", held)
+    try:
+        with pytest.raises(BrowserError, match="does not answer"):
+            agent.click({"document": "'W'", "fetch": "'F'", "synchronous": "'X'"}[how])
+        agent.env.close()  # does not wait for it
+    finally:
+        held.set()
+
+
+def test_a_page_that_waits_for_a_slow_site_is_waited_for(
     agent: Agent, sites: type[ManySites], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pivotgym.envs.browser.tab.SETTLE_SECONDS", 2.0)
-    monkeypatch.setattr("pivotgym.envs.browser.tab._DEBT_SECONDS", 1.0)
-    agent.open("<a href=/w>W</a>", more={"/w": "<title>won</title>"})
-    monkeypatch.setattr(sites, "seconds", 8.0)
-    with pytest.raises(BrowserError, match="does not answer"):
-        agent.click("'W'")
+    """It answers nobody meanwhile, which is not its own doing."""
+    monkeypatch.setattr("pivotgym.envs.browser.tab.CALL_SECONDS", 3.0)
+    click = "const one = new XMLHttpRequest(); one.open('GET', '/w', false); one.send(); document.title = 'won'"
+    agent.open(f'<button onclick="{click}">X</button>', more={"/w": ""})
+    monkeypatch.setattr(sites, "seconds", 5.0)
+    agent.click("'X'")
+    assert agent.last[0] == 1.0, agent.last
