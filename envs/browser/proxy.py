@@ -133,16 +133,23 @@ class SiteHost:
 
         Nobody waits for a site that is answering: it may never end.
         """
-        if self.lock.locked():
-            threading.Thread(target=self._end, daemon=True).start()
-        else:
+        if self.lock.acquire(blocking=False):
             self._end()
+        else:
+            threading.Thread(target=self._end_later, daemon=True).start()
+
+    def _end_later(self) -> None:
+        self.lock.acquire()
+        self._end()
 
     def _end(self) -> None:
-        with self.lock:
+        """Ends the site and gives the lock back, which is held."""
+        try:
             site, self.site = self.site, None
             if site is not None:
                 site.close()
+        finally:
+            self.lock.release()
 
     def _note(self, request: Request, url: str) -> None:
         assert self.site is not None
